@@ -1,0 +1,180 @@
+//! Landing lands every record exactly once, whatever fails and whoever else lands.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::{ObjectStore, ObjectStoreExt};
+use riomar_event_log::{Clock, Log, quarantine::Quarantine};
+use riomar_schemas::{Epoch, Offset, PartitionId, paths, record::RecordBody};
+
+use super::*;
+use crate::{
+    BatchConfig, BatchLayer,
+    testing::{Fault, FaultStore, Fixture, expected_rows, land_all, landed_rows, memory},
+};
+
+/// A log with duplicates, late events, cuts (one number was never appended) and events that do not decode.
+async fn filled() -> Fixture {
+    let fixture = Fixture::new().await;
+    fill(&fixture).await;
+    fixture
+}
+
+async fn fill(fixture: &Fixture) {
+    fixture.append_events(0..40).await;
+    fixture.append_cut(1).await;
+    fixture.append(1, RecordBody::Event(Bytes::from_static(b"{\"ts\": 5"))).await;
+    fixture.append_events(40..60).await;
+    fixture.append_cut(1).await;
+    fixture.append_cut(3).await;
+    fixture.append_events(56..80).await;
+}
+
+/// Commits after every few records, so that there are many commits.
+fn small_steps(fixture: &Fixture, store: Arc<dyn ObjectStore>) -> BatchLayer {
+    let landing = LandingLimits { step_records: 12, buffered_rows: 10, ..LandingLimits::default() };
+    fixture.layer_with(store, BatchConfig { landing, target_partitions: 1, ..BatchConfig::default() })
+}
+
+async fn assert_landed_once(fixture: &Fixture, store: &Arc<dyn ObjectStore>, why: &str) {
+    let layer = fixture.layer(store.clone());
+    let stream = fixture.stream();
+    let snapshot = layer.master(&stream.name).expect("known").snapshot().await.expect("a snapshot");
+    let expected = expected_rows(fixture).await;
+    assert_eq!(landed_rows(store, &snapshot).await, expected, "C2 {why}");
+    let account = layer.account(&stream.name).await.expect("an account");
+    let mut records = 0;
+    for partition in [PartitionId(0), PartitionId(1)] {
+        let end = fixture.log.bounds(&stream.name, partition).await.expect("bounds").end;
+        assert_eq!(snapshot.position(partition).offset, end, "{why}");
+        records += end.0;
+    }
+    let cuts = 6;
+    assert_eq!(account.landed, expected.len() as u64, "{why}");
+    assert_eq!(account.landed + account.duplicates + account.undecodable + cuts, records, "C5 {why}");
+    assert_eq!(account.undecodable, 1, "{why}");
+}
+
+#[tokio::test]
+async fn lands_everything_once_and_counts() {
+    let fixture = filled().await;
+    let store = memory();
+    let layer = small_steps(&fixture, store.clone());
+    land_all(&mut layer.landing(&fixture.stream()).expect("known")).await;
+    assert_landed_once(&fixture, &store, "undisturbed").await;
+    let account = layer.account(&fixture.stream().name).await.expect("an account");
+    assert!(account.late > 0 && account.lateness_max_ms > 86_400_000, "C4: {account:?}");
+    assert!(account.duplicates >= 8, "{account:?}");
+    assert!(account.files > 3, "{account:?}");
+    let name = fixture.stream().name.clone();
+    let quarantine = Quarantine::new(fixture.log.clone());
+    let entries = quarantine.read(&name, Offset(0), 10).await.expect("entries");
+    assert_eq!(entries[0].1.raw.as_deref(), Some("{\"ts\": 5"));
+    assert_eq!(entries[0].1.position, Some((PartitionId(1), Offset(21))));
+}
+
+#[tokio::test]
+async fn records_where_cuts_lie_also_those_never_appended() {
+    let fixture = filled().await;
+    let store = memory();
+    let layer = small_steps(&fixture, store.clone());
+    land_all(&mut layer.landing(&fixture.stream()).expect("known")).await;
+    let snapshot = layer.master(&fixture.stream().name).expect("known").snapshot().await.expect("a snapshot");
+    for (cut, zero, one) in [(1, 21, 21), (2, 33, 34), (3, 33, 34)] {
+        let progress = layer.cuts().progress(&snapshot, Epoch(cut)).await.expect("positions");
+        let expected = [(PartitionId(0), Offset(zero)), (PartitionId(1), Offset(one))].into();
+        assert_eq!((progress.positions, progress.missing.len()), (expected, 0), "cut {cut}");
+    }
+    let ahead = layer.cuts().progress(&snapshot, Epoch(4)).await.expect("positions");
+    assert_eq!(ahead.missing, [PartitionId(0), PartitionId(1)]);
+}
+
+#[tokio::test]
+async fn survives_a_failure_at_every_operation() {
+    let fixture = filled().await;
+    let operations = {
+        let store = FaultStore::new(memory(), Fault::never());
+        let layer = small_steps(&fixture, store.clone());
+        land_all(&mut layer.landing(&fixture.stream()).expect("known")).await;
+        store.operations()
+    };
+    assert!(operations > 40, "{operations}");
+    for fault in (0..operations).flat_map(Fault::all) {
+        let store = memory();
+        let layer = small_steps(&fixture, FaultStore::new(store.clone(), fault));
+        let mut landing = layer.landing(&fixture.stream()).expect("known");
+        for _ in 0..60 {
+            // Errors make it begin again, as `run` does.
+            if landing.step().await.is_err() && fault.for_good {
+                break;
+            }
+        }
+        drop(landing);
+        let restarted = small_steps(&fixture, store.clone());
+        land_all(&mut restarted.landing(&fixture.stream()).expect("known")).await;
+        assert_landed_once(&fixture, &store, &format!("{fault:?}")).await;
+    }
+}
+
+#[tokio::test]
+async fn two_landings_never_land_a_record_twice() {
+    let fixture = filled().await;
+    let store = memory();
+    let (one, other) = (small_steps(&fixture, store.clone()), small_steps(&fixture, store.clone()));
+    let mut landings = [one.landing(&fixture.stream()).expect("known"), other.landing(&fixture.stream()).expect("known")];
+    let mut refused = 0;
+    for step in 0..200_usize {
+        // Uneven turns, so that each is behind the other for a while.
+        let turn = usize::from(step % 5 < 2);
+        match landings[turn].step().await {
+            Ok(_) => {}
+            Err(BatchError::Conflict { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+        fixture.clock.advance(1_000);
+    }
+    assert!(refused > 0, "the two were never in each other's way");
+    assert_landed_once(&fixture, &store, "by two").await;
+}
+
+#[tokio::test]
+async fn a_partition_added_later_begins_at_the_current_cut() {
+    let fixture = Fixture::new().await;
+    let store = memory();
+    let layer = small_steps(&fixture, store.clone());
+    let stream = fixture.stream();
+    let mut landing = layer.landing(&stream).expect("known");
+    fixture.append_events(0..10).await;
+    let cut = layer.cuts().issue(&stream.name).await.expect("a number");
+    fixture.append_cut(cut.0).await;
+    land_all(&mut landing).await;
+    fixture.log.create(&stream.name, 3).await.expect("a third partition");
+    fixture.append(2, RecordBody::Event(crate::testing::event(1000))).await;
+    fixture.clock.advance(PARTITIONS_CHECK_MS);
+    land_all(&mut landing).await;
+    let snapshot = layer.master(&stream.name).expect("known").snapshot().await.expect("a snapshot");
+    assert_eq!(snapshot.position(PartitionId(2)).epoch, cut);
+    let progress = layer.cuts().progress(&snapshot, cut).await.expect("positions");
+    assert_eq!(progress.positions.get(&PartitionId(2)), Some(&Offset(0)), "all its records lie behind the cut");
+    assert!(store.head(&paths::partition(&stream.name, PartitionId(2))).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runs_until_told_to_stop_and_flushes() {
+    let fixture = Fixture::in_real_time().await;
+    fill(&fixture).await;
+    let store = memory();
+    let layer = fixture.layer(store.clone());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let task = tokio::spawn(layer.landing(&fixture.stream()).expect("known").run(async {
+        let _ = stopped.await;
+    }));
+    let deadline_ms = fixture.clock.now_ms() + 30_000;
+    while layer.account(&fixture.stream().name).await.expect("an account").landed == 0 {
+        assert!(fixture.clock.now_ms() < deadline_ms, "nothing lands");
+        tokio::task::yield_now().await;
+    }
+    stop.send(()).expect("running");
+    task.await.expect("ends");
+    assert_landed_once(&fixture, &store, "after run").await;
+}

@@ -1,0 +1,188 @@
+//! Small objects: read whole, created once, and never changed.
+//!
+//! A store may lose its answer after it did what it was asked. [`create_if_absent`] therefore reads back what is there and compares,
+//! so the content must tell the writer's own object from anybody else's: it carries an identifier, or it is the same for all writers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::{Error, ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
+
+use crate::{context::Context, error::BatchError};
+
+/// How often one operation is tried.
+const ATTEMPTS_MAX: u32 = 5;
+/// The wait before the second attempt; each further one waits twice as long.
+const BACKOFF: Duration = Duration::from_millis(50);
+
+/// What became of [`create_if_absent`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Creation {
+    /// The object is there with the given content.
+    Created,
+    /// The object is there with other content, which came first.
+    Exists,
+}
+
+/// Creates an object unless there is one.
+///
+/// # Errors
+/// [`BatchError::Store`] where the outcome is still unknown after all attempts: the object may be created even later.
+pub async fn create_if_absent(context: &Context, path: &Path, content: Bytes) -> Result<Creation, BatchError> {
+    let mut attempts = Attempts::new(context, path);
+    loop {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let failure = match context.store.put_opts(path, PutPayload::from_bytes(content.clone()), options).await {
+            Ok(_) => return Ok(Creation::Created),
+            Err(error) => error,
+        };
+        // Even "already exists" may be the echo of our own request, sent again by the store's client.
+        match (read_once(context, path).await, failure) {
+            (Ok(Some(found)), _) if found == content => return Ok(Creation::Created),
+            (Ok(Some(_)), _) => return Ok(Creation::Exists),
+            (Ok(None), failure) | (Err(_), failure) => attempts.failed(failure).await?,
+        }
+    }
+}
+
+/// Reads an object; `None` where there is none.
+///
+/// # Errors
+/// [`BatchError::Store`].
+pub async fn read(context: &Context, path: &Path) -> Result<Option<Bytes>, BatchError> {
+    let mut attempts = Attempts::new(context, path);
+    loop {
+        match read_once(context, path).await {
+            Ok(found) => return Ok(found),
+            Err(error) => attempts.failed(error).await?,
+        }
+    }
+}
+
+/// Whether there is such an object.
+///
+/// # Errors
+/// [`BatchError::Store`].
+pub async fn exists(context: &Context, path: &Path) -> Result<bool, BatchError> {
+    let mut attempts = Attempts::new(context, path);
+    loop {
+        match context.store.head(path).await {
+            Ok(_) => return Ok(true),
+            Err(Error::NotFound { .. }) => return Ok(false),
+            Err(error) => attempts.failed(error).await?,
+        }
+    }
+}
+
+/// The objects in a folder, not those in folders below it, in order of their paths.
+///
+/// # Errors
+/// [`BatchError::Store`].
+pub async fn list(context: &Context, folder: &Path) -> Result<Vec<ObjectMeta>, BatchError> {
+    let mut attempts = Attempts::new(context, folder);
+    loop {
+        match context.store.list_with_delimiter(Some(folder)).await {
+            Ok(mut found) => {
+                found.objects.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+                return Ok(found.objects);
+            }
+            Err(Error::NotFound { .. }) => return Ok(Vec::new()),
+            Err(error) => attempts.failed(error).await?,
+        }
+    }
+}
+
+/// Removes an object; does nothing where there is none.
+///
+/// # Errors
+/// [`BatchError::Store`].
+pub async fn delete(context: &Context, path: &Path) -> Result<(), BatchError> {
+    let mut attempts = Attempts::new(context, path);
+    loop {
+        match context.store.delete(path).await {
+            Ok(()) | Err(Error::NotFound { .. }) => return Ok(()),
+            Err(error) => attempts.failed(error).await?,
+        }
+    }
+}
+
+async fn read_once(context: &Context, path: &Path) -> Result<Option<Bytes>, Error> {
+    match context.store.get(path).await {
+        Ok(found) => found.bytes().await.map(Some),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Counts the attempts of one operation.
+struct Attempts<'a> {
+    context: &'a Context,
+    path: &'a Path,
+    failed: u32,
+}
+
+impl<'a> Attempts<'a> {
+    fn new(context: &'a Context, path: &'a Path) -> Self {
+        Self { context, path, failed: 0 }
+    }
+
+    /// Waits before the next attempt, or gives up.
+    async fn failed(&mut self, error: Error) -> Result<(), BatchError> {
+        self.failed += 1;
+        let hopeless = matches!(
+            error,
+            Error::PermissionDenied { .. }
+                | Error::Unauthenticated { .. }
+                | Error::NotSupported { .. }
+                | Error::NotImplemented { .. }
+        );
+        if hopeless || self.failed >= ATTEMPTS_MAX {
+            return Err(BatchError::store(self.path)(error));
+        }
+        tracing::warn!(path = %self.path, failed = self.failed, %error, "the object store failed; trying again");
+        self.context.clock.sleep(BACKOFF * 2_u32.pow(self.failed - 1)).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Fault, FaultStore, Fixture, memory};
+
+    #[tokio::test]
+    async fn creates_once_whatever_is_lost() {
+        let fixture = Fixture::new().await;
+        let path = Path::from("a/b.json");
+        let (mine, other) = (Bytes::from_static(b"mine"), Bytes::from_static(b"other"));
+        for fault in (0..4).flat_map(Fault::all) {
+            let store = memory();
+            let layer = fixture.layer(FaultStore::new(store.clone(), fault));
+            let created = create_if_absent(layer.context(), &path, mine.clone()).await;
+            if !fault.for_good {
+                assert_eq!(created.expect("survives one failure"), Creation::Created, "{fault:?}");
+            } else if let Ok(creation) = created {
+                assert_eq!(creation, Creation::Created, "{fault:?}");
+            }
+            let healthy = fixture.layer(store);
+            let found = read(healthy.context(), &path).await.expect("reads");
+            let late = create_if_absent(healthy.context(), &path, other.clone()).await.expect("creates");
+            assert_eq!(late == Creation::Exists, found == Some(mine.clone()), "{fault:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn reads_lists_and_deletes() {
+        let fixture = Fixture::new().await;
+        let context = fixture.layer(memory()).context().clone();
+        let path = Path::from("a/b.json");
+        assert_eq!(read(&context, &path).await.expect("reads"), None);
+        assert!(!exists(&context, &path).await.expect("looks"));
+        create_if_absent(&context, &path, Bytes::from_static(b"x")).await.expect("creates");
+        assert!(exists(&context, &path).await.expect("looks"));
+        assert_eq!(list(&context, &Path::from("a")).await.expect("lists").len(), 1);
+        delete(&context, &path).await.expect("deletes");
+        delete(&context, &path).await.expect("does nothing");
+        assert!(list(&context, &Path::from("a")).await.expect("lists").is_empty());
+    }
+}

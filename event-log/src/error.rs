@@ -1,0 +1,55 @@
+//! What can go wrong with a log; each kind names what the caller can do next.
+
+use riomar_schemas::{Name, Offset, PartitionId};
+
+/// An error of a log, or of what its readers stand on.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The offset is no longer, or not yet, in the log. Never skipped silently: read the master dataset instead.
+    #[error("offset {wanted} of {stream}/{partition} is not in the log, which holds {start} to {end}")]
+    OutOfRange {
+        /// The stream.
+        stream: Name,
+        /// The partition.
+        partition: PartitionId,
+        /// The offset asked for.
+        wanted: Offset,
+        /// The lowest offset held.
+        start: Offset,
+        /// The offset behind the last one held.
+        end: Offset,
+    },
+    /// No such stream or partition.
+    #[error("the log has no {stream}/{partition}")]
+    UnknownPartition {
+        /// The stream.
+        stream: Name,
+        /// The partition.
+        partition: PartitionId,
+    },
+    /// Another process has the data directory open.
+    #[error("{path} is in use by another process: stop it, or choose another directory with --data")]
+    Locked {
+        /// The directory, and the process where it is known.
+        path: String,
+    },
+    /// The call is larger than a limit allows, and always will be: make it smaller. Nothing of it was taken.
+    #[error("{limit} is {max}, but this call needs {found}")]
+    LimitExceeded {
+        /// The limit's name.
+        limit: &'static str,
+        /// What the call needs.
+        found: u64,
+        /// What the limit allows.
+        max: u64,
+    },
+    /// The log cannot take or give records now; the same call may succeed later. Nothing of a failed append was acknowledged.
+    #[error("the log is not available: {0}")]
+    Unavailable(String),
+    /// What the log holds is damaged: it is never skipped over.
+    #[error("the log is damaged: {0}")]
+    Damaged(String),
+    /// The master dataset or the object store behind a reader failed.
+    #[error("reading history failed: {0}")]
+    History(String),
+}

@@ -1,0 +1,20 @@
+//! The log seam: append to and read from the partitioned, ordered record of a stream.
+//!
+//! [`Log`] is the seam; [`embedded`] keeps it in one directory. [`reader`] is the deduplicating, epoch-counting reader that
+//! landing and the speed layer share. [`conformance`] is what every implementation must pass.
+
+pub mod clock;
+pub mod conformance;
+pub mod embedded;
+mod error;
+pub mod history;
+mod log;
+pub mod quarantine;
+pub mod reader;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use embedded::EmbeddedLog;
+pub use error::LogError;
+pub use history::History;
+pub use log::{Log, PartitionBounds, ReadLimit};
+pub use reader::{EpochReader, ReadStep};

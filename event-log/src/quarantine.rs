@@ -1,0 +1,289 @@
+//! Quarantine: where an event goes that cannot be decoded or breaks its schema, with the reason and its raw bytes.
+//!
+//! It is a log of its own beside the stream's log, so it is durable in the same way and read with the same positions.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use riomar_schemas::{
+    Name, Offset, PartitionId, Violation,
+    name::NAME_BYTES_MAX,
+    record::{Record, RecordBody},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::{
+    error::LogError,
+    log::{Log, ReadLimit},
+};
+
+/// What the name of a stream's quarantine ends with.
+pub const SUFFIX: &str = "__quarantine";
+/// Bytes that the name of a stream with a quarantine may have.
+pub const QUARANTINED_NAME_BYTES_MAX: usize = NAME_BYTES_MAX - SUFFIX.len();
+/// Bytes of entries that one read returns, though never fewer than one entry.
+pub const READ_BYTES_MAX: usize = 16 << 20;
+
+/// Every quarantine has one partition: its entries are few, and their order is that of their arrival.
+const PARTITION: PartitionId = PartitionId(0);
+/// Bytes and entries that are appended at once.
+const APPEND_BYTES: usize = 8 << 20;
+const APPEND_ENTRIES: usize = 10_000;
+/// Entries that are summed up at once.
+const ACCOUNT_ENTRIES: usize = 10_000;
+
+/// What the entry tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// One event, kept with its raw bytes.
+    Quarantined,
+    /// Events that were refused and not kept, because they broke a limit: only their number and the reason are.
+    Rejected,
+}
+
+/// One entry of a stream's quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineEntry {
+    /// What the entry tells.
+    pub kind: EntryKind,
+    /// Number of events: 1 for [`EntryKind::Quarantined`].
+    pub events: u64,
+    /// What was wrong.
+    #[serde(flatten)]
+    pub reason: Violation,
+    /// When it was received, in milliseconds since 1970-01-01 UTC.
+    pub received_at_ms: i64,
+    /// The event as it came, where it is UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<String>,
+    /// The event as it came, in Base64, where it is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_base64: Option<String>,
+    /// Where it stands in the stream's log, when it was found there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<(PartitionId, Offset)>,
+}
+
+/// How many events a stream's quarantine tells of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct QuarantineAccount {
+    /// Events kept by ingestion with their raw bytes (those found in the log are counted by landing).
+    pub quarantined: u64,
+    /// Events refused and not kept.
+    pub rejected: u64,
+}
+
+impl QuarantineAccount {
+    fn add(&mut self, entry: &QuarantineEntry) {
+        match entry.kind {
+            _ if entry.position.is_some() => {}
+            EntryKind::Quarantined => self.quarantined += entry.events,
+            EntryKind::Rejected => self.rejected += entry.events,
+        }
+    }
+}
+
+/// The sums of one stream, and the offset they reach.
+#[derive(Debug, Clone, Copy, Default)]
+struct Running {
+    account: QuarantineAccount,
+    next: Offset,
+}
+
+/// The quarantines of all streams of a log. Clones share their sums.
+#[derive(Debug, Clone)]
+pub struct Quarantine {
+    log: Arc<dyn Log>,
+    /// One lock a stream: whoever asks for an account waits for the one who is adding it up.
+    running: Arc<Mutex<HashMap<Name, Arc<Mutex<Running>>>>>,
+}
+
+impl Quarantine {
+    /// The quarantines that live in this log.
+    #[must_use]
+    pub fn new(log: Arc<dyn Log>) -> Self {
+        Self { log, running: Arc::default() }
+    }
+
+    /// Creates the quarantine of a stream, if it is not there.
+    ///
+    /// # Errors
+    /// [`LogError::LimitExceeded`] where the stream's name is longer than [`QUARANTINED_NAME_BYTES_MAX`]; whatever the log
+    /// reports.
+    pub async fn create(&self, stream: &Name) -> Result<(), LogError> {
+        self.log.create(&quarantine_of(stream)?, 1).await
+    }
+
+    /// Appends entries; returns once they are durable.
+    ///
+    /// # Errors
+    /// Whatever the log reports; the entries are then sent again by the caller.
+    pub async fn append(&self, stream: &Name, entries: &[QuarantineEntry]) -> Result<(), LogError> {
+        let name = quarantine_of(stream)?;
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        for entry in entries {
+            let text = serde_json::to_vec(entry).map_err(|error| LogError::Damaged(format!("an entry is not JSON: {error}")))?;
+            if !records.is_empty() && (bytes + text.len() > APPEND_BYTES || records.len() >= APPEND_ENTRIES) {
+                self.log.append(&name, std::mem::take(&mut records)).await?;
+                bytes = 0;
+            }
+            bytes += text.len();
+            records.push((PARTITION, RecordBody::Event(Bytes::from(text))));
+        }
+        self.log.append(&name, records).await?;
+        Ok(())
+    }
+
+    /// Up to `limit` entries from an offset on, each with its offset; fewer than there are where they are large.
+    ///
+    /// # Errors
+    /// Whatever the log reports; [`LogError::Damaged`] for an entry that this build cannot read.
+    pub async fn read(&self, stream: &Name, from: Offset, limit: usize) -> Result<Vec<(Offset, QuarantineEntry)>, LogError> {
+        let limit = ReadLimit { records: limit, bytes: READ_BYTES_MAX, wait: Duration::ZERO };
+        let records = self.log.read(&quarantine_of(stream)?, PARTITION, from, limit).await?;
+        records.iter().map(|record| Ok((record.offset, entry(stream, record)?))).collect()
+    }
+
+    /// The sums over all entries. Reads each entry once in the life of this value.
+    ///
+    /// # Errors
+    /// Whatever the log reports; [`LogError::Damaged`] for an entry that this build cannot read.
+    pub async fn account(&self, stream: &Name) -> Result<QuarantineAccount, LogError> {
+        let running = self.running.lock().await.entry(stream.clone()).or_default().clone();
+        let mut running = running.lock().await;
+        loop {
+            let entries = self.read(stream, running.next, ACCOUNT_ENTRIES).await?;
+            let Some((last, _)) = entries.last() else {
+                return Ok(running.account);
+            };
+            running.next = last.next();
+            for (_, entry) in &entries {
+                running.account.add(entry);
+            }
+        }
+    }
+}
+
+/// The name of a stream's quarantine.
+fn quarantine_of(stream: &Name) -> Result<Name, LogError> {
+    Name::new(format!("{stream}{SUFFIX}")).map_err(|_| LogError::LimitExceeded {
+        limit: "QUARANTINED_NAME_BYTES_MAX",
+        found: stream.as_str().len() as u64,
+        max: QUARANTINED_NAME_BYTES_MAX as u64,
+    })
+}
+
+fn entry(stream: &Name, record: &Record) -> Result<QuarantineEntry, LogError> {
+    let damaged = |what: String| LogError::Damaged(format!("entry {} of {stream}'s quarantine: {what}", record.offset));
+    match &record.body {
+        RecordBody::Event(text) => serde_json::from_slice(text).map_err(|error| damaged(error.to_string())),
+        RecordBody::Cut(cut) => Err(damaged(format!("it is cut {cut}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{clock::SystemClock, embedded::EmbeddedLog};
+
+    fn quarantine() -> (TempDir, Arc<dyn Log>, Quarantine) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(directory.path(), Arc::new(SystemClock)).expect("opens"));
+        let quarantine = Quarantine::new(log.clone());
+        (directory, log, quarantine)
+    }
+
+    fn stream() -> Name {
+        Name::new("page_views").expect("valid")
+    }
+
+    fn entry(kind: EntryKind, events: u64) -> QuarantineEntry {
+        QuarantineEntry {
+            kind,
+            events,
+            reason: Violation { code: "type_mismatch".into(), pointer: "/ts".into(), detail: "expected TIMESTAMP".into() },
+            received_at_ms: 1_700_000_000_000,
+            raw: Some("{\"ts\":1}".into()),
+            raw_base64: None,
+            position: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn entries_come_back_with_their_offsets() {
+        let (_directory, _log, quarantine) = quarantine();
+        quarantine.create(&stream()).await.expect("creates");
+        quarantine.create(&stream()).await.expect("is there already");
+        let found =
+            QuarantineEntry { position: Some((PartitionId(3), Offset(7))), raw: None, ..entry(EntryKind::Quarantined, 1) };
+        let entries = [entry(EntryKind::Quarantined, 1), entry(EntryKind::Rejected, 50), found];
+        quarantine.append(&stream(), &entries).await.expect("appends");
+        quarantine.append(&stream(), &[]).await.expect("nothing to do");
+        let all = quarantine.read(&stream(), Offset(0), 10).await.expect("reads");
+        assert_eq!(all, (0..).map(Offset).zip(entries.clone()).collect::<Vec<_>>());
+        assert_eq!(quarantine.read(&stream(), Offset(1), 1).await.expect("reads"), [(Offset(1), entries[1].clone())]);
+        assert_eq!(quarantine.read(&stream(), Offset(3), 10).await.expect("reads"), []);
+    }
+
+    #[tokio::test]
+    async fn c5_the_account_counts_each_entry_once_and_leaves_landings_to_landing() {
+        let (_directory, log, quarantine) = quarantine();
+        quarantine.create(&stream()).await.expect("creates");
+        let account = |quarantined, rejected| QuarantineAccount { quarantined, rejected };
+        assert_eq!(quarantine.account(&stream()).await.expect("sums"), account(0, 0));
+        let found = QuarantineEntry { position: Some((PartitionId(0), Offset(7))), ..entry(EntryKind::Quarantined, 1) };
+        let entries = [entry(EntryKind::Quarantined, 1), entry(EntryKind::Rejected, 50), found, entry(EntryKind::Quarantined, 1)];
+        quarantine.append(&stream(), &entries).await.expect("appends");
+        let twin = quarantine.clone();
+        let sums = futures::future::join_all((0..8).map(|n| if n % 2 == 0 { &twin } else { &quarantine }.account_owned())).await;
+        assert!(sums.into_iter().all(|sum| sum == account(2, 50)));
+        twin.append(&stream(), &[entry(EntryKind::Rejected, 3)]).await.expect("appends");
+        assert_eq!(quarantine.account(&stream()).await.expect("sums"), account(2, 53));
+        assert_eq!(
+            Quarantine::new(log).account(&stream()).await.expect("sums"),
+            account(2, 53),
+            "a new value counts from the start"
+        );
+    }
+
+    impl Quarantine {
+        async fn account_owned(&self) -> QuarantineAccount {
+            self.account(&stream()).await.expect("sums")
+        }
+    }
+
+    #[tokio::test]
+    async fn many_and_large_entries_are_taken_in_parts() {
+        let (_directory, _log, quarantine) = quarantine();
+        quarantine.create(&stream()).await.expect("creates");
+        // Written as JSON these bytes take six times the room.
+        let large = QuarantineEntry { raw: Some("\u{1}".repeat(1 << 20)), ..entry(EntryKind::Quarantined, 1) };
+        quarantine.append(&stream(), &vec![large.clone(); 7]).await.expect("appends");
+        let many = vec![entry(EntryKind::Rejected, 2); APPEND_ENTRIES + 1];
+        quarantine.append(&stream(), &many).await.expect("appends");
+        let account = QuarantineAccount { quarantined: 7, rejected: 2 * many.len() as u64 };
+        assert_eq!(quarantine.account(&stream()).await.expect("sums"), account);
+        let first = quarantine.read(&stream(), Offset(0), 100).await.expect("reads");
+        assert!((1..7).contains(&first.len()) && first[0].1 == large, "{} entries in one read", first.len());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_entry_is_damage_and_a_long_name_is_refused() {
+        let (_directory, log, quarantine) = quarantine();
+        quarantine.create(&stream()).await.expect("creates");
+        let name = quarantine_of(&stream()).expect("short enough");
+        assert_eq!(name.as_str(), "page_views__quarantine");
+        log.append(&name, vec![(PARTITION, RecordBody::Event(Bytes::from_static(b"{}")))]).await.expect("appends");
+        assert!(matches!(quarantine.read(&stream(), Offset(0), 1).await, Err(LogError::Damaged(_))));
+        assert!(matches!(quarantine.account(&stream()).await, Err(LogError::Damaged(_))));
+        let longest = Name::new("a".repeat(QUARANTINED_NAME_BYTES_MAX)).expect("valid");
+        quarantine.create(&longest).await.expect("creates");
+        let longer = Name::new("a".repeat(QUARANTINED_NAME_BYTES_MAX + 1)).expect("valid");
+        assert!(matches!(quarantine.create(&longer).await, Err(LogError::LimitExceeded { .. })));
+    }
+}

@@ -1,0 +1,213 @@
+//! The reader that landing and the speed layer share: counts epochs at cuts, decodes, and leaves out duplicates.
+//!
+//! Its rules are pure functions of the log, so whoever reads the same records keeps the same events in the same epochs:
+//! - A cut opens its epoch if its number is higher than the reader's epoch; otherwise it changes nothing.
+//! - A record is a duplicate if an earlier *kept* record of the partition has its id, in the same epoch or in the `dedup_epochs`
+//!   epochs before it. A duplicate does not prolong the memory of its id.
+//! - A record that breaks its stream's schema has no id, and is returned for quarantine.
+
+mod ids;
+mod past;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use riomar_schemas::{
+    Epoch, EventDecoder, Offset, PartitionId, ReaderPosition, Stream, Violation,
+    decode::RowPosition,
+    record::{Record, RecordBody},
+};
+
+use crate::{
+    error::LogError,
+    history::History,
+    log::{Log, ReadLimit},
+};
+use ids::KeptIds;
+use past::Past;
+
+/// How much of the log is read at once to learn the ids of records that have not landed.
+const REPLAY: ReadLimit = ReadLimit { records: 8192, bytes: 8 << 20, wait: Duration::ZERO };
+
+/// What one read of a partition gave.
+#[derive(Debug)]
+pub struct ReadStep {
+    /// Where it began.
+    pub from: ReaderPosition,
+    /// Where the next one begins.
+    pub to: ReaderPosition,
+    /// The kept events, in order of their offsets, in [`Stream::row_schema`].
+    pub rows: RecordBatch,
+    /// Number of records left out as duplicates; 0 where the rows come from the master dataset, which has none.
+    pub duplicates: u64,
+    /// Records that do not decode; none where the rows come from the master dataset.
+    pub undecodable: Vec<Undecodable>,
+    /// Cuts that opened an epoch: its number, and the first position behind the cut. None where the rows come from the master
+    /// dataset: landing recorded those when it passed them.
+    pub cuts: Vec<(Epoch, Offset)>,
+    /// The highest event time among the kept events, in microseconds since 1970-01-01 UTC.
+    pub event_time_max_us: Option<i64>,
+}
+
+/// A record that breaks its stream's schema though it is in the log: its producer went round the ingestion endpoint.
+#[derive(Debug, Clone)]
+pub struct Undecodable {
+    /// Where it stands.
+    pub offset: Offset,
+    /// When the log took it, in milliseconds since 1970-01-01 UTC.
+    pub append_time_ms: i64,
+    /// Its bytes.
+    pub raw: Bytes,
+    /// What is wrong with it.
+    pub violation: Violation,
+}
+
+/// Reads one partition from a position on.
+pub struct EpochReader {
+    log: Arc<dyn Log>,
+    history: Arc<dyn History>,
+    stream: Arc<Stream>,
+    partition: PartitionId,
+    position: ReaderPosition,
+    ids: KeptIds,
+    decoder: EventDecoder,
+    /// The rest of the rows that the log no longer holds, while they are being read.
+    past: Option<Past>,
+}
+
+impl fmt::Debug for EpochReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EpochReader")
+            .field("stream", &self.stream.name)
+            .field("partition", &self.partition)
+            .field("position", &self.position)
+            .field("ids", &self.ids.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl EpochReader {
+    /// A reader that starts at `position`, with the ids of the epochs that `dedup_epochs` reaches back to: from the master
+    /// dataset, and from the log where landing is behind `position`.
+    ///
+    /// # Errors
+    /// Whatever the log or the history reports; [`LogError::OutOfRange`] where the log no longer holds what lies between landing
+    /// and `position`, or does not reach up to `position`.
+    pub async fn open(
+        log: Arc<dyn Log>,
+        history: Arc<dyn History>,
+        stream: Arc<Stream>,
+        partition: PartitionId,
+        position: ReaderPosition,
+    ) -> Result<Self, LogError> {
+        let ids = KeptIds::new(stream.dedup_epochs);
+        let decoder = EventDecoder::new(stream.clone());
+        let mut reader = Self { log, history, stream, partition, position, ids, decoder, past: None };
+        if reader.stream.dedup_by.is_some() {
+            reader.load_ids().await?;
+        }
+        Ok(reader)
+    }
+
+    /// Where the next step begins.
+    #[must_use]
+    pub fn position(&self) -> ReaderPosition {
+        self.position
+    }
+
+    /// Reads on. Where the log no longer holds the position, the rows come from the master dataset.
+    ///
+    /// # Errors
+    /// [`LogError::OutOfRange`] where neither log nor master dataset has the next record; after any error the reader may be used
+    /// again and stands where it stood.
+    pub async fn next(&mut self, limit: ReadLimit) -> Result<ReadStep, LogError> {
+        // The position and the ids change behind the last await, so a step that fails or is given up has not happened.
+        if let Some(past) = self.past.take() {
+            return self.next_of_past(past, limit).await;
+        }
+        match self.log.read(&self.stream.name, self.partition, self.position.offset, limit).await {
+            Ok(records) => self.fold(records),
+            Err(trimmed @ LogError::OutOfRange { wanted, start, .. }) if wanted < start => {
+                let past = self.open_past(trimmed).await?;
+                self.next_of_past(past, limit).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Loads the ids that records behind the position may repeat.
+    async fn load_ids(&mut self) -> Result<(), LogError> {
+        let target = self.position;
+        let landed = self.history.landed(&self.stream, self.partition).await?;
+        // Rows that landed behind the position are not the past of this reader.
+        let start = if landed.offset < target.offset { landed } else { target };
+        let horizon = start.epoch.dedup_horizon(self.stream.dedup_epochs);
+        let kept = self.history.kept_ids(&self.stream, self.partition, horizon, start.offset).await?;
+        self.ids.load(kept);
+        self.ids.enter(start.epoch);
+        self.position = start;
+        while self.position.offset < target.offset {
+            let remaining = usize::try_from(target.offset.0 - self.position.offset.0).unwrap_or(usize::MAX);
+            let limit = ReadLimit { records: remaining.min(REPLAY.records), ..REPLAY };
+            let mut records = self.log.read(&self.stream.name, self.partition, self.position.offset, limit).await?;
+            records.retain(|record| record.offset < target.offset);
+            if records.is_empty() {
+                return Err(self.log_ends_before(target.offset).await?);
+            }
+            self.fold(records)?;
+        }
+        self.position = target;
+        self.ids.enter(target.epoch);
+        Ok(())
+    }
+
+    async fn log_ends_before(&self, wanted: Offset) -> Result<LogError, LogError> {
+        let bounds = self.log.bounds(&self.stream.name, self.partition).await?;
+        let (stream, partition) = (self.stream.name.clone(), self.partition);
+        Ok(LogError::OutOfRange { stream, partition, wanted, start: bounds.start, end: bounds.end })
+    }
+
+    /// Takes the step over these records: the only place where the rules are.
+    fn fold(&mut self, records: Vec<Record>) -> Result<ReadStep, LogError> {
+        if let Some(first) = records.first()
+            && first.offset < self.position.offset
+        {
+            let (from, got) = (self.position.offset, first.offset);
+            return Err(LogError::Damaged(format!("a read from offset {from} returned the record at {got}")));
+        }
+        let from = self.position;
+        let mut to = from;
+        let mut duplicates = 0;
+        let mut undecodable = Vec::new();
+        let mut cuts = Vec::new();
+        let mut event_time_max_us = None;
+        for Record { offset, append_time_ms, body } in records {
+            to.offset = offset.next();
+            match body {
+                RecordBody::Cut(cut) if cut > to.epoch => {
+                    to.epoch = cut;
+                    self.ids.enter(cut);
+                    cuts.push((cut, to.offset));
+                }
+                RecordBody::Cut(_) => {}
+                RecordBody::Event(raw) => match self.decoder.decode(&raw) {
+                    Err(violation) => undecodable.push(Undecodable { offset, append_time_ms, raw, violation }),
+                    Ok(event) => {
+                        if event.id.is_none_or(|id| self.ids.keep(id)) {
+                            self.decoder.keep(RowPosition { partition: self.partition, offset, epoch: to.epoch, append_time_ms });
+                            event_time_max_us = event_time_max_us.max(Some(event.event_time_us));
+                        } else {
+                            duplicates += 1;
+                        }
+                    }
+                },
+            }
+        }
+        self.position = to;
+        Ok(ReadStep { from, to, rows: self.decoder.finish(), duplicates, undecodable, cuts, event_time_max_us })
+    }
+}

@@ -1,0 +1,91 @@
+//! `riomar up`: starts the platform and runs it until it is asked to stop.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use clap::Args;
+use riomar_event_log::Clock;
+use riomar_schemas::Catalog;
+use tokio::net::TcpListener;
+
+use super::{CommandError, Outcome, config, interrupted};
+use crate::{
+    cli::{JournalArgs, PlatformArgs},
+    config::{Config, RealtimeKind},
+    journal, output,
+    platform::{Platform, PlatformError},
+};
+
+/// Arguments of `up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Where the platform finds what it needs.
+    #[command(flatten)]
+    pub platform: PlatformArgs,
+    /// How the journal is written.
+    #[command(flatten)]
+    pub journal: JournalArgs,
+}
+
+/// Runs `up`.
+///
+/// # Errors
+/// A configuration or definitions that are refused, a data directory or an address that cannot be used.
+pub async fn run(args: UpArgs, clock: Arc<dyn Clock>) -> Result<Outcome, CommandError> {
+    journal::start(&args.journal, "info").map_err(PlatformError::from)?;
+    let resolved = config::load(&args.platform, Config::new())?;
+    for variable in &resolved.unknown_variables {
+        tracing::warn!(variable, "this environment variable is no configuration key; it has no effect");
+    }
+    let config = resolved.config;
+    let catalog = Arc::new(config::load_catalog(&config.schemas)?);
+    // The address before the data: the commonest mistake is found before anything is touched.
+    let (listener, address) = listen(config.serving.http).await?;
+    let platform = Platform::embedded(&config, Arc::clone(&catalog), clock).await?;
+    output::print(&started(&config, &catalog, address))?;
+    platform.run(listener, interrupted()).await?;
+    output::note("stopped");
+    Ok(Outcome::Done)
+}
+
+/// Listens on an address; port 0 takes a free one, which is given back.
+///
+/// # Errors
+/// [`PlatformError::Listen`].
+pub async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), PlatformError> {
+    let failed = |source| PlatformError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// One line for each fact of a start.
+fn started(config: &Config, catalog: &Catalog, address: SocketAddr) -> String {
+    let (streams, views) = config::names(catalog);
+    let realtime = match config.realtime.kind {
+        RealtimeKind::Memory => "in memory".to_owned(),
+        RealtimeKind::Redis => format!("in Redis, {:?}", config.realtime.url),
+    };
+    let facts = [
+        ("riomar", env!("CARGO_PKG_VERSION").to_owned()),
+        ("data", config.data.display().to_string()),
+        ("master", config.master.url.directory(&config.data).display().to_string()),
+        ("realtime", realtime),
+        ("streams", streams.join(", ")),
+        ("views", views.join(", ")),
+        ("batch", format!("every {}", config.batch.every)),
+        ("http", format!("http://{address}")),
+    ];
+    facts.iter().map(|(name, fact)| format!("{name:<10}{fact}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_says_what_to_do() {
+        let (_listener, address) = listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
+        let error = listen(address).await.expect_err("taken").to_string();
+        assert!(error.contains(&address.to_string()) && error.contains("--http"), "{error}");
+    }
+}

@@ -1,0 +1,205 @@
+//! The configuration: plain, typed data. Raw texts become types once, here; behind this module no string means a duration, a size or
+//! a URL.
+//!
+//! Flags win over the environment (`RIOMAR_BATCH_EVERY`), the environment over the file, the file over the defaults.
+
+mod choices;
+mod file;
+mod keys;
+mod resolve;
+mod setting;
+mod units;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use riomar_batch_layer::schedule::Schedule;
+
+pub use choices::{LogKind, MasterUrl, RealtimeKind, RedisUrl};
+pub use keys::{KEYS, Key};
+pub use resolve::{ConfigError, Fault, Origin, Resolved, Sources, resolve};
+pub use setting::{Notation, Setting};
+pub use units::{ByteSize, Interval, UnitError};
+
+/// Everything that can be configured. `riomar.toml` explains each key; a test keeps it equal to [`Config::new`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The directory with the users' `*.sql` files.
+    pub schemas: PathBuf,
+    /// The log.
+    pub log: Log,
+    /// The master dataset and the generations.
+    pub master: Master,
+    /// The realtime store.
+    pub realtime: Realtime,
+    /// The batch layer.
+    pub batch: Batch,
+    /// The speed layer.
+    pub speed: Speed,
+    /// Queries over HTTP.
+    pub serving: Serving,
+    /// Events over HTTP.
+    pub ingestion: Ingestion,
+}
+
+/// Section `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Which log.
+    pub kind: LogKind,
+}
+
+/// Section `[master]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Master {
+    /// Where objects live.
+    pub url: MasterUrl,
+}
+
+/// Section `[realtime]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Realtime {
+    /// Which store.
+    pub kind: RealtimeKind,
+    /// The server, for [`RealtimeKind::Redis`].
+    pub url: RedisUrl,
+}
+
+/// Section `[batch]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// When the log is cut, views are recomputed and generations are published.
+    pub every: Schedule,
+    /// Rows that landing buffers of a stream.
+    pub landing_rows_max: u64,
+    /// Memory that landing buffers of a stream.
+    pub landing_bytes_max: ByteSize,
+    /// How long landing buffers.
+    pub landing_age_max: Interval,
+    /// Generations of a view that are kept.
+    pub generations_kept: u64,
+    /// Groups that a view may have.
+    pub groups_per_view_max: u64,
+    /// Memory that recomputes and queries may use together.
+    pub memory_max: ByteSize,
+}
+
+/// Section `[speed]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Speed {
+    /// Events of one micro-batch.
+    pub batch_events_max: usize,
+    /// Pause after a micro-batch that was not full.
+    pub batch_pause: Interval,
+    /// Groups of one view, partition and epoch.
+    pub groups_per_epoch_max: u64,
+    /// How long the realtime states that a new generation covers are still kept.
+    pub grace: Interval,
+}
+
+/// Section `[serving]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    /// The address that the platform listens on.
+    pub http: SocketAddr,
+    /// Connections that are open at the same time.
+    pub connections_max: usize,
+    /// How long a query may run.
+    pub query_time_max: Interval,
+    /// Rows of one answer.
+    pub result_rows_max: usize,
+    /// Bytes of one answer.
+    pub result_bytes_max: ByteSize,
+}
+
+/// Section `[ingestion]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ingestion {
+    /// Bytes of one request as it is sent.
+    pub body_bytes_max: ByteSize,
+    /// Bytes of one request when it is decompressed.
+    pub decompressed_bytes_max: ByteSize,
+    /// Bytes of one event.
+    pub event_bytes_max: ByteSize,
+    /// Events of one request.
+    pub events_max: usize,
+    /// How long a request may take to arrive.
+    pub body_time_max: Interval,
+    /// Requests that are worked on at the same time.
+    pub requests_max: usize,
+    /// Bytes of all requests that are worked on at the same time.
+    pub requests_bytes_max: ByteSize,
+}
+
+impl Config {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            data: "riomar-data".into(),
+            schemas: "schemas".into(),
+            log: Log { kind: LogKind::Embedded },
+            master: Master { url: MasterUrl::DataDirectory },
+            realtime: Realtime { kind: RealtimeKind::Memory, url: RedisUrl::local() },
+            batch: Batch {
+                every: every("1m"),
+                landing_rows_max: 1_000_000,
+                landing_bytes_max: ByteSize::mebibytes(128),
+                landing_age_max: Interval::from_secs(5),
+                generations_kept: 3,
+                groups_per_view_max: 10_000_000,
+                memory_max: ByteSize::mebibytes(2_048),
+            },
+            speed: Speed {
+                batch_events_max: 8_192,
+                batch_pause: Interval::from_millis(50),
+                groups_per_epoch_max: 1_000_000,
+                grace: Interval::from_secs(60),
+            },
+            serving: Serving {
+                http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+                connections_max: 1_024,
+                query_time_max: Interval::from_secs(30),
+                result_rows_max: 100_000,
+                result_bytes_max: ByteSize::mebibytes(128),
+            },
+            ingestion: Ingestion {
+                body_bytes_max: ByteSize::mebibytes(16),
+                decompressed_bytes_max: ByteSize::mebibytes(64),
+                event_bytes_max: ByteSize::mebibytes(1),
+                events_max: 100_000,
+                body_time_max: Interval::from_secs(60),
+                requests_max: 1_024,
+                requests_bytes_max: ByteSize::mebibytes(256),
+            },
+        }
+    }
+
+    /// The defaults of `riomar demo`: a directory of its own, and cuts often enough to watch them.
+    #[must_use]
+    pub fn demo() -> Self {
+        let mut config = Self::new();
+        config.data = "riomar-data/demo".into();
+        config.batch.every = every("15s");
+        config
+    }
+}
+
+/// A schedule that is known to be one.
+#[expect(clippy::expect_used, reason = "constants; a test reads them")]
+fn every(text: &str) -> Schedule {
+    text.parse().expect("a constant schedule")
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! Why a platform cannot start; each says what to do about it.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use riomar_event_log::LogError;
+
+use crate::journal::JournalError;
+
+/// An error of starting the platform.
+#[derive(Debug, thiserror::Error)]
+pub enum PlatformError {
+    /// A directory cannot be used.
+    #[error("the directory {path} cannot be used: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The realtime store's address is none.
+    #[error("realtime.url: {0}")]
+    Realtime(#[from] riomar_speed_layer::InvalidRedisUrl),
+    /// The address cannot be listened on.
+    #[error("{address} cannot be listened on: {}", why_not(.source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The query engine cannot be set up.
+    #[error("the query engine cannot be set up: {0}")]
+    Engine(String),
+    /// The journal cannot be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The server stopped.
+    #[error("the HTTP server failed: {0}")]
+    Server(io::Error),
+}
+
+fn why_not(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process listens there. Choose another with --http, such as --http 127.0.0.1:0 for a free one".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges. Choose another with --http".to_owned(),
+        _ => format!("{error}. Choose another with --http"),
+    }
+}

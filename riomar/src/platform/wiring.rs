@@ -1,0 +1,58 @@
+//! What the HTTP application is handed.
+
+use std::sync::{Arc, OnceLock};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use riomar_event_log::quarantine::Quarantine;
+use riomar_serving_layer::{
+    AppState, Services,
+    account::Counters,
+    audit::AuditRoom,
+    ingestion::Budget,
+    metrics::{describe, prometheus},
+    probes::AppendHealth,
+    query::{QueryEngine, QueryParts},
+    requests::RequestIds,
+};
+
+use super::{Layers, PlatformError};
+
+/// What the HTTP application stands on.
+pub fn services(layers: &Layers, quarantine: Quarantine) -> Result<AppState, PlatformError> {
+    let Layers { catalog, log, realtime, clock, settings, batch } = layers.clone();
+    let parts = QueryParts {
+        catalog: Arc::clone(&catalog),
+        log: Arc::clone(&log),
+        batch: Arc::clone(&batch),
+        realtime: Arc::clone(&realtime),
+    };
+    Ok(Arc::new(Services {
+        catalog,
+        log,
+        quarantine,
+        batch,
+        realtime,
+        query: QueryEngine::new(parts),
+        query_limits: settings.query,
+        clock,
+        metrics: recorder()?,
+        ingestion_limits: settings.ingestion,
+        ingestion_budget: Budget::new(&settings.ingestion),
+        request_ids: RequestIds::new(settings.process_id),
+        counters: Counters::default(),
+        audit_room: AuditRoom::default(),
+        append_health: AppendHealth::default(),
+    }))
+}
+
+/// The recorder of the process's metrics. There is one for a process, however many platforms it holds: that is how metrics are
+/// addressed.
+fn recorder() -> Result<PrometheusHandle, PlatformError> {
+    static RECORDER: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
+    let install = || {
+        let handle = prometheus().and_then(|builder| builder.install_recorder()).map_err(|error| error.to_string())?;
+        describe();
+        Ok(handle)
+    };
+    RECORDER.get_or_init(install).clone().map_err(PlatformError::Engine)
+}

@@ -1,0 +1,31 @@
+//! The serving layer: ingestion and queries over HTTP.
+//!
+//! [`app`] puts the routes together over [`Services`]; [`server::run`] serves them. Each resource is a file with its own routes;
+//! every error leaves through [`problem`]. `query` merges batch views and realtime views; it knows no HTTP.
+
+pub mod account;
+mod answer;
+mod app;
+pub mod audit;
+mod extract;
+pub mod ingestion;
+pub mod metrics;
+mod openapi;
+pub mod probes;
+pub mod problem;
+mod problem_types;
+mod quarantine;
+pub mod query;
+pub mod requests;
+mod rows_json;
+mod runs;
+pub mod server;
+mod sql;
+mod streams;
+mod time;
+mod views;
+#[cfg(test)]
+mod testing;
+
+pub use answer::RECEIPT;
+pub use app::{AppState, Services, app};

@@ -1,0 +1,119 @@
+//! `/livez` and `/readyz`.
+//!
+//! Alive: the process answers. Ready: it can make events durable. Landing, master dataset and realtime views may be away without
+//! making it unready: ingestion goes on, and answers say what they lack; they are listed as degraded.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use riomar_event_log::LogError;
+use riomar_schemas::PartitionId;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::app::{AppState, Services};
+
+/// For how long a failed append makes the process unready, in milliseconds; then the next request may try again.
+pub const UNREADY_AFTER_FAILURE_MS: i64 = 5_000;
+/// How long one check may take, in seconds.
+const CHECK_SECONDS_MAX: u64 = 2;
+
+/// When the last append failed, if no append succeeded since.
+#[derive(Debug)]
+pub struct AppendHealth {
+    failed_at_ms: AtomicI64,
+}
+
+impl Default for AppendHealth {
+    fn default() -> Self {
+        Self { failed_at_ms: AtomicI64::new(i64::MIN) }
+    }
+}
+
+impl AppendHealth {
+    /// Notes how an append ended.
+    pub(crate) fn note<T>(&self, outcome: &Result<T, LogError>, now_ms: i64) {
+        let failed_at_ms = if outcome.is_ok() { i64::MIN } else { now_ms };
+        self.failed_at_ms.store(failed_at_ms, Ordering::Relaxed);
+    }
+
+    fn is_healthy(&self, now_ms: i64) -> bool {
+        now_ms.saturating_sub(self.failed_at_ms.load(Ordering::Relaxed)) >= UNREADY_AFTER_FAILURE_MS
+    }
+}
+
+pub(crate) fn router() -> Router<AppState> {
+    Router::new().route("/livez", get(async || Json(json!({"status": "alive"})))).route("/readyz", get(get_readyz))
+}
+
+/// One thing that the process depends on.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: String,
+    ok: bool,
+    /// Whether the process is unready without it.
+    required: bool,
+}
+
+async fn get_readyz(State(state): State<AppState>) -> Response {
+    let checks = [check_log(&state).await].into_iter().chain(check_masters(&state).await).chain([check_realtime(&state).await]);
+    let checks: Vec<_> = checks.collect();
+    let ready = checks.iter().all(|check| check.ok || !check.required);
+    let status = match (ready, checks.iter().all(|check| check.ok)) {
+        (true, true) => "ready",
+        (true, false) => "degraded",
+        _ => "unready",
+    };
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    // Not a problem document: a probe reads the checks.
+    let mut response = (code, Json(json!({"status": status, "checks": checks}))).into_response();
+    response.extensions_mut().insert(crate::problem::Finished);
+    response
+}
+
+/// Waits for a check, but not for long.
+async fn in_time<T, E: std::fmt::Display>(services: &Services, name: &str, check: impl Future<Output = Result<T, E>>) -> bool {
+    let outcome = tokio::select! {
+        outcome = check => outcome.map(drop).map_err(|error| error.to_string()),
+        () = services.clock.sleep(std::time::Duration::from_secs(CHECK_SECONDS_MAX)) => Err("it did not answer in time".to_owned()),
+    };
+    if let Err(cause) = &outcome {
+        tracing::warn!(check = name, cause, "not all that this process depends on is there");
+    }
+    outcome.is_ok()
+}
+
+async fn check_log(services: &Services) -> Check {
+    let bounds = async {
+        for stream in services.catalog.streams() {
+            services.log.bounds(&stream.name, PartitionId(0)).await?;
+        }
+        Ok::<_, LogError>(())
+    };
+    let ok = services.append_health.is_healthy(services.clock.now_ms()) && in_time(services, "log", bounds).await;
+    Check { name: "log".to_owned(), ok, required: true }
+}
+
+async fn check_masters(services: &Services) -> Vec<Check> {
+    let checks = services.catalog.streams().map(async |stream| {
+        let name = format!("master dataset of {}", stream.name);
+        let snapshot = async { services.batch.master(&stream.name)?.snapshot().await };
+        let ok = in_time(services, &name, snapshot).await;
+        Check { name, ok, required: false }
+    });
+    futures::future::join_all(checks).await
+}
+
+async fn check_realtime(services: &Services) -> Check {
+    let ok = match services.catalog.views().next() {
+        Some(view) => in_time(services, "realtime store", services.realtime.entry(view, PartitionId(0))).await,
+        None => true,
+    };
+    Check { name: "realtime store".to_owned(), ok, required: false }
+}

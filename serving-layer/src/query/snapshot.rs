@@ -1,0 +1,255 @@
+//! What a view holds at one moment: the seam between its batch view and its realtime view.
+//!
+//! First the hand-over is read (generation *g* ends at cut *n*), then the realtime entry of each partition. [`decide`] says what an
+//! entry is good for. Event time and clocks play no part: the cut is a position in the log.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arrow::record_batch::RecordBatch;
+use chrono::{DateTime, SecondsFormat};
+use futures::future::try_join_all;
+use riomar_batch_layer::BatchLayer;
+use riomar_event_log::Log;
+use riomar_schemas::{
+    Epoch, GenerationManifest, HandOver, Offset, PartitionId, View,
+    receipt::{Degradation, ViewReceipt},
+    state_codec,
+};
+use riomar_speed_layer::{Entry, RealtimePart, RealtimeStore};
+
+use super::error::QueryError;
+
+/// How often the hand-over is read again when a newer one overtook it.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// A view at one moment.
+#[derive(Debug)]
+pub(super) struct ViewSnapshot {
+    pub(super) view: Arc<View>,
+    /// The current generation; `None` before the first one.
+    pub(super) generation: Option<Arc<GenerationManifest>>,
+    /// Realtime states from the cut on, in [`View::state_schema`].
+    pub(super) realtime: Vec<RecordBatch>,
+    pub(super) receipt: ViewReceipt,
+    pub(super) degraded: Vec<Degradation>,
+}
+
+/// What was seen of one partition.
+#[derive(Debug, Clone, Copy)]
+struct Observed<'a> {
+    cut: Epoch,
+    /// The first position behind the cut.
+    cut_position: Offset,
+    first_epoch: Epoch,
+    /// The entry, or why there is none to be had.
+    entry: Result<Option<&'a Entry>, &'a str>,
+    /// Whether the hand-over was read again since the entry was found to be ahead of it.
+    read_again: bool,
+}
+
+/// What a partition's realtime entry is good for.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    /// Take its states; the answer reaches `through`.
+    Take { through: Offset },
+    /// Take the batch view alone; the answer reaches the cut.
+    BatchOnly { code: &'static str, detail: String },
+    /// A newer generation was published meanwhile: read the hand-over again.
+    ReadAgain,
+}
+
+fn decide(observed: &Observed<'_>) -> Decision {
+    let batch_only = |code, detail: &str| Decision::BatchOnly { code, detail: detail.to_owned() };
+    let entry = match observed.entry {
+        Err(unavailable) => return batch_only("realtime_unavailable", unavailable),
+        Ok(None) => return batch_only("realtime_rebuilding", "the realtime view has no states here yet; they are being rebuilt from the log"),
+        Ok(Some(entry)) => entry,
+    };
+    let lacks = |lowest: Epoch| lowest > observed.cut && lowest > observed.first_epoch;
+    if lacks(entry.floor) || lacks(entry.start) {
+        if observed.read_again {
+            return batch_only("realtime_rebuilding", "the realtime view begins behind the batch view's cut; it is being rebuilt");
+        }
+        return Decision::ReadAgain;
+    }
+    Decision::Take { through: entry.position.offset.max(observed.cut_position) }
+}
+
+/// Takes snapshots of views.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshots {
+    batch: Arc<BatchLayer>,
+    log: Arc<dyn Log>,
+    realtime: Arc<dyn RealtimeStore>,
+    /// The highest offset that an answer has reached, to tell when the realtime view has lost ground.
+    reached: Arc<Mutex<HashMap<(String, PartitionId), Offset>>>,
+}
+
+impl Snapshots {
+    pub(super) fn new(batch: Arc<BatchLayer>, log: Arc<dyn Log>, realtime: Arc<dyn RealtimeStore>) -> Self {
+        Self { batch, log, realtime, reached: Arc::default() }
+    }
+
+    /// Reads hand-over and realtime entries until they fit together.
+    pub(super) async fn take(&self, view: &Arc<View>) -> Result<ViewSnapshot, QueryError> {
+        let stream = view.stream();
+        let count = self.log.partitions(&stream.name).await?;
+        let partitions: Vec<_> = (0..count).map(PartitionId).collect();
+        let history = self.batch.history();
+        let first_epochs = try_join_all(partitions.iter().map(|partition| history.first_epoch(stream, *partition))).await?;
+        let mut seen_ahead: Option<u64> = None;
+        for _ in 0..ATTEMPTS_MAX {
+            let generation = self.batch.generations().current(view).await?;
+            let hand_over = generation.as_deref().map(HandOver::from).unwrap_or_default();
+            let parts = self.read(view, &partitions, hand_over.cut).await;
+            let read_again = seen_ahead == Some(hand_over.generation);
+            let decisions = partitions.iter().zip(&first_epochs).zip(&parts).map(|((partition, first_epoch), part)| {
+                decide(&Observed {
+                    cut: hand_over.cut,
+                    cut_position: hand_over.position(*partition),
+                    first_epoch: *first_epoch,
+                    entry: part.as_ref().map(|part| part.as_ref().map(|part| &part.entry)).map_err(String::as_str),
+                    read_again,
+                })
+            });
+            let decisions: Vec<_> = decisions.collect();
+            if decisions.contains(&Decision::ReadAgain) {
+                seen_ahead = Some(hand_over.generation);
+                continue;
+            }
+            return self.assemble(view, generation, &hand_over, &partitions, decisions, parts);
+        }
+        Err(QueryError::Unavailable("generations are published faster than they can be read".to_owned()))
+    }
+
+    async fn read(&self, view: &View, partitions: &[PartitionId], cut: Epoch) -> Vec<Result<Option<RealtimePart>, String>> {
+        let reads = partitions.iter().map(|partition| self.realtime.read(view, *partition, cut));
+        let parts = futures::future::join_all(reads).await;
+        parts.into_iter().map(|part| part.map_err(|error| error.to_string())).collect()
+    }
+
+    fn assemble(
+        &self,
+        view: &Arc<View>,
+        generation: Option<Arc<GenerationManifest>>,
+        hand_over: &HandOver,
+        partitions: &[PartitionId],
+        decisions: Vec<Decision>,
+        parts: Vec<Result<Option<RealtimePart>, String>>,
+    ) -> Result<ViewSnapshot, QueryError> {
+        let mut through = BTreeMap::new();
+        let mut degraded: Vec<Degradation> = Vec::new();
+        let mut lacking = |code: &str, detail: String, partition: PartitionId| {
+            match degraded.iter_mut().find(|entry| entry.code == code && entry.detail == detail) {
+                Some(entry) => entry.partitions.push(partition),
+                None => degraded.push(Degradation { code: code.to_owned(), view: view.name().clone(), partitions: vec![partition], detail }),
+            }
+        };
+        let mut event_times = generation.as_deref().map(|manifest| manifest.event_time_max_us.clone()).unwrap_or_default();
+        let mut realtime = Vec::new();
+        for ((partition, decision), part) in partitions.iter().zip(decisions).zip(parts) {
+            let reached = match decision {
+                Decision::Take { through } => {
+                    let Ok(Some(part)) = part else { continue };
+                    if let Some(reason) = &part.entry.halted {
+                        lacking("realtime_halted", reason.clone(), *partition);
+                    }
+                    if let Some(time) = part.entry.event_time_max_us {
+                        event_times.entry(*partition).and_modify(|known| *known = time.max(*known)).or_insert(time);
+                    }
+                    realtime.push(decode(view, &part)?);
+                    through
+                }
+                Decision::BatchOnly { code, detail } => {
+                    lacking(code, detail, *partition);
+                    hand_over.position(*partition)
+                }
+                Decision::ReadAgain => continue,
+            };
+            if self.has_lost_ground(view, *partition, reached) {
+                lacking("realtime_behind", "an earlier answer reached further; the realtime view is catching up".to_owned(), *partition);
+            }
+            through.insert(*partition, reached);
+        }
+        let watermark = event_times.values().min().and_then(|time| DateTime::from_timestamp_micros(*time));
+        let receipt = ViewReceipt {
+            stream: view.stream().name.clone(),
+            generation: hand_over.generation,
+            cut: hand_over.cut,
+            through,
+            watermark: watermark.map(|time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+        };
+        Ok(ViewSnapshot { view: Arc::clone(view), generation, realtime, receipt, degraded })
+    }
+
+    /// Remembers how far an answer reaches, and says whether an earlier one reached further.
+    fn has_lost_ground(&self, view: &View, partition: PartitionId, through: Offset) -> bool {
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let highest = reached.entry((view.fingerprint().to_owned(), partition)).or_default();
+        *highest = through.max(*highest);
+        through < *highest
+    }
+}
+
+/// The states of a partition's epochs; the epochs themselves are of no further use.
+fn decode(view: &View, part: &RealtimePart) -> Result<RecordBatch, QueryError> {
+    let states = part.states.iter().map(|state| (state.epoch, state.key.as_str(), state.state.as_slice()));
+    let mut batch = state_codec::decode(view, states)?;
+    batch.remove_column(0);
+    Ok(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use riomar_schemas::ReaderPosition;
+
+    use super::*;
+
+    fn entry(offset: u64, start: u64, floor: u64) -> Entry {
+        let position = ReaderPosition { offset: Offset(offset), epoch: Epoch(start.max(floor)) };
+        Entry { position, start: Epoch(start), floor: Epoch(floor), event_time_max_us: None, halted: None }
+    }
+
+    #[test]
+    fn an_entry_is_taken_when_it_reaches_back_to_the_cut() {
+        let take = |offset| Decision::Take { through: Offset(offset) };
+        // (cut, its position, first epoch, entry) → decision; `None` stands for "read the hand-over again".
+        let cases = [
+            (5, 100, 0, entry(120, 5, 5), Some(take(120))),
+            (5, 100, 0, entry(90, 3, 3), Some(take(100))),
+            (5, 100, 0, entry(120, 6, 6), None),
+            (5, 100, 0, entry(120, 3, 6), None),
+            (5, 0, 7, entry(20, 7, 7), Some(take(20))),
+            (0, 0, 0, entry(0, 0, 0), Some(take(0))),
+        ];
+        for (cut, position, first_epoch, entry, expected) in cases {
+            let observed = Observed {
+                cut: Epoch(cut),
+                cut_position: Offset(position),
+                first_epoch: Epoch(first_epoch),
+                entry: Ok(Some(&entry)),
+                read_again: false,
+            };
+            assert_eq!(decide(&observed), expected.unwrap_or(Decision::ReadAgain), "{observed:?}");
+            let again = decide(&Observed { read_again: true, ..observed });
+            assert!(again != Decision::ReadAgain, "a hand-over that was read again is believed");
+        }
+    }
+
+    #[test]
+    fn without_an_entry_the_answer_ends_at_the_cut() {
+        let observed = Observed {
+            cut: Epoch(5),
+            cut_position: Offset(100),
+            first_epoch: Epoch(0),
+            entry: Ok(None),
+            read_again: false,
+        };
+        assert!(matches!(decide(&observed), Decision::BatchOnly { code: "realtime_rebuilding", .. }));
+        let down = Observed { entry: Err("connection refused"), ..observed };
+        assert!(matches!(decide(&down), Decision::BatchOnly { code: "realtime_unavailable", .. }));
+    }
+}

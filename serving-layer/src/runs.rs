@@ -1,0 +1,40 @@
+//! `POST /v1/batch/runs`, `GET /v1/batch/runs`, `GET /v1/batch/runs/{id}`.
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use riomar_batch_layer::runs::{Run, RunRequest};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{app::AppState, extract::JsonBody, problem::ApiError, time::with_times};
+
+pub(crate) fn router() -> Router<AppState> {
+    Router::new().route("/v1/batch/runs", get(list).post(start)).route("/v1/batch/runs/{id}", get(get_run))
+}
+
+/// A run as it is sent.
+fn shown(run: &Run) -> Value {
+    with_times(serde_json::to_value(run).unwrap_or_default())
+}
+
+async fn start(State(state): State<AppState>, JsonBody(request): JsonBody<RunRequest>) -> Result<Response, ApiError> {
+    let run = state.batch.runs().start(&request)?;
+    let location = format!("/v1/batch/runs/{}", run.id);
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(shown(&run))).into_response())
+}
+
+async fn list(State(state): State<AppState>) -> Json<Value> {
+    let runs: Vec<_> = state.batch.runs().all().iter().map(shown).collect();
+    Json(json!({"runs": runs}))
+}
+
+async fn get_run(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+    let unknown = || ApiError::Unknown { kind: "run", name: id.chars().take(36).collect() };
+    let run = state.batch.runs().get(id.parse::<Uuid>().map_err(|_| unknown())?)?;
+    Ok(Json(shown(&run)))
+}

@@ -1,0 +1,142 @@
+//! `GET /v1/streams`, `GET /v1/streams/{stream}`.
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    routing::get,
+};
+use riomar_batch_layer::master::LandedPartition;
+use riomar_event_log::PartitionBounds;
+use riomar_schemas::{Epoch, Name, Offset, PartitionId, Stream};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    account::{PartitionCount, StreamAccount},
+    app::{AppState, Services},
+    problem::ApiError,
+    time::rfc3339_us,
+};
+
+pub(crate) fn router() -> Router<AppState> {
+    Router::new().route("/v1/streams", get(list)).route("/v1/streams/{stream}", get(get_stream))
+}
+
+/// A stream as it was declared.
+#[derive(Debug, Serialize)]
+struct Definition {
+    name: Name,
+    sql: String,
+    columns: Vec<ColumnDefinition>,
+    event_time: String,
+    dedup_by: Option<String>,
+    dedup_epochs: u64,
+    partition_by: Option<String>,
+    partitions: u32,
+    views: Vec<Name>,
+}
+
+#[derive(Debug, Serialize)]
+struct ColumnDefinition {
+    name: String,
+    #[serde(rename = "type")]
+    type_name: String,
+    not_null: bool,
+}
+
+/// Where a partition stands.
+#[derive(Debug, Serialize)]
+struct PartitionState {
+    partition: PartitionId,
+    /// The lowest offset that the log still holds.
+    log_start: Offset,
+    /// The offset that the next record gets.
+    log_end: Offset,
+    /// The next offset that lands.
+    landed: Offset,
+    /// The epoch that landing is in.
+    epoch: Epoch,
+    /// The highest event time that has landed.
+    event_time_max: Option<String>,
+}
+
+/// A stream with its state.
+#[derive(Debug, Serialize)]
+struct Description {
+    #[serde(flatten)]
+    definition: Definition,
+    json_schema: Value,
+    positions: Vec<PartitionState>,
+    account: StreamAccount,
+}
+
+impl Definition {
+    fn of(services: &Services, stream: &Stream) -> Self {
+        let name = |index: usize| stream.columns[index].name.to_string();
+        let column = |column: &riomar_schemas::stream::Column| ColumnDefinition {
+            name: column.name.to_string(),
+            type_name: column.column_type.to_string(),
+            not_null: column.not_null,
+        };
+        Self {
+            name: stream.name.clone(),
+            sql: stream.sql.clone(),
+            columns: stream.columns.iter().map(column).collect(),
+            event_time: name(stream.event_time),
+            dedup_by: stream.dedup_by.map(name),
+            dedup_epochs: stream.dedup_epochs,
+            partition_by: stream.partition_by.map(name),
+            partitions: stream.partitions,
+            views: services.catalog.views_of(&stream.name).map(|view| view.name().clone()).collect(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct StreamList {
+    streams: Vec<Definition>,
+}
+
+async fn list(State(state): State<AppState>) -> Json<StreamList> {
+    Json(StreamList { streams: state.catalog.streams().map(|stream| Definition::of(&state, stream)).collect() })
+}
+
+async fn get_stream(State(state): State<AppState>, Path(stream): Path<String>) -> Result<Json<Description>, ApiError> {
+    let stream = state.stream(&stream)?;
+    let partitions = partitions(&state, &stream).await?;
+    let counts: Vec<_> = partitions.iter().map(|(_, landed, count, _)| (*landed, *count)).collect();
+    let account = StreamAccount::of(&counts, state.quarantine.account(&stream.name).await?);
+    Ok(Json(Description {
+        definition: Definition::of(&state, &stream),
+        json_schema: stream.json_schema(),
+        positions: partitions.iter().map(position).collect(),
+        account,
+    }))
+}
+
+type PartitionFacts = (PartitionId, LandedPartition, PartitionCount, PartitionBounds);
+
+/// What landing, the log and its count say of each partition; read in this order, so that nothing has landed that the log's end
+/// does not cover.
+async fn partitions(services: &Services, stream: &Stream) -> Result<Vec<PartitionFacts>, ApiError> {
+    let snapshot = services.batch.master(&stream.name)?.snapshot().await?;
+    let mut facts = Vec::new();
+    for partition in (0..services.log.partitions(&stream.name).await?).map(PartitionId) {
+        let landed = snapshot.partitions.get(&partition).copied().unwrap_or_default();
+        let bounds = services.log.bounds(&stream.name, partition).await?;
+        let count = services.counters.count(&*services.log, &stream.name, partition, &landed, bounds).await?;
+        facts.push((partition, landed, count, bounds));
+    }
+    Ok(facts)
+}
+
+fn position((partition, landed, _, bounds): &PartitionFacts) -> PartitionState {
+    PartitionState {
+        partition: *partition,
+        log_start: bounds.start,
+        log_end: bounds.end,
+        landed: landed.position.offset,
+        epoch: landed.position.epoch,
+        event_time_max: landed.event_time_max_us.map(rfc3339_us),
+    }
+}

@@ -1,0 +1,12 @@
+//! The speed layer: folds micro-batches of the log into realtime views, in memory or in Redis.
+
+pub mod conformance;
+pub mod memory;
+pub mod redis_store;
+pub mod store;
+pub mod worker;
+
+pub use memory::MemoryStore;
+pub use store::{Entry, RealtimePart, RealtimeStore, StoreError, WriteOutcome};
+pub use redis_store::{InvalidRedisUrl, RedisLimits, RedisStore};
+pub use worker::{SpeedError, SpeedLimits, SpeedParts, SpeedWorker, WorkerStep};

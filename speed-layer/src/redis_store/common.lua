@@ -1,0 +1,70 @@
+-- What every script begins with.
+--
+-- KEYS[1] is the entry's hash. ARGV[1] is what the keys of its epochs' hashes begin with (same hash tag, so same slot), ARGV[2] the
+-- format of the entry. An entry lists its epochs in the fields 'groups:<epoch>', with the number of groups that each epoch's hash
+-- holds: no script has to search for keys, and an entry whose epochs are not all there (evicted, deleted) counts as none.
+--
+-- Numbers are compared as decimal texts: Lua's own numbers are exact only up to 2^53.
+--
+-- A script that ran out of memory halfway would break the promise that a write is applied as a whole. Redis refuses for lack of memory
+-- only the first write of a script, so either all of them happen or none.
+
+local EPOCHS, FORMAT = ARGV[1], ARGV[2]
+-- Lua refuses to unpack more than 8,000 values; even, because fields come in pairs.
+local UNPACK_MAX = 7000
+
+local function below(a, b)
+  return #a < #b or (#a == #b and a < b)
+end
+
+-- The entry by field and as the list that clients get, or nil.
+local function load_entry()
+  local list = redis.call('HGETALL', KEYS[1])
+  if #list == 0 then
+    return nil
+  end
+  local entry = {}
+  for i = 1, #list, 2 do
+    entry[list[i]] = list[i + 1]
+  end
+  -- What another version wrote is shown to the client, and never taken apart here.
+  if entry.format == FORMAT then
+    for field, count in pairs(entry) do
+      local epoch = string.match(field, '^groups:(%d+)$')
+      if epoch and redis.call('HLEN', EPOCHS .. epoch) ~= tonumber(count) then
+        return nil
+      end
+    end
+  end
+  return entry, list
+end
+
+local function guard_holds(entry, offset, epoch, start)
+  return entry ~= nil and entry.format == FORMAT and entry.offset == offset and entry.epoch == epoch and entry.start == start
+end
+
+-- The arguments from ARGV[at] on that tell an entry: offset, epoch, start, floor, event_time_max_us or '', halted after '=' or ''.
+local function write_entry(at, floor)
+  redis.call('HSET', KEYS[1], 'format', FORMAT, 'offset', ARGV[at], 'epoch', ARGV[at + 1], 'start', ARGV[at + 2], 'floor', floor)
+  if ARGV[at + 4] ~= '' then
+    redis.call('HSET', KEYS[1], 'event_time_max_us', ARGV[at + 4])
+  else
+    redis.call('HDEL', KEYS[1], 'event_time_max_us')
+  end
+  if ARGV[at + 5] ~= '' then
+    redis.call('HSET', KEYS[1], 'halted', string.sub(ARGV[at + 5], 2))
+  else
+    redis.call('HDEL', KEYS[1], 'halted')
+  end
+end
+
+-- Removes the hashes of the epochs that the entry lists below `floor` (all of them without one).
+local function remove_epochs(entry, floor)
+  for field in pairs(entry) do
+    local epoch = string.match(field, '^groups:(%d+)$')
+    if epoch and (floor == nil or below(epoch, floor)) then
+      redis.call('UNLINK', EPOCHS .. epoch)
+      redis.call('HDEL', KEYS[1], field)
+    end
+  end
+end

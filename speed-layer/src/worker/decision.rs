@@ -1,0 +1,168 @@
+//! Whether a view's partition goes on from its entry or is rebuilt: a pure function of what was observed.
+
+use std::fmt;
+
+use riomar_schemas::{Epoch, HandOver, Offset, PartitionId, ReaderPosition};
+
+use crate::store::Entry;
+
+/// The facts. The hand-over must have been read after the entry: an older one could not know of epochs that were removed since.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed<'a> {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The partition's first epoch.
+    pub first_epoch: Epoch,
+    /// What the store holds.
+    pub entry: Option<&'a Entry>,
+    /// Where the current generation ends.
+    pub hand_over: &'a HandOver,
+    /// The log's end, where it was read after the entry.
+    pub log_end: Option<Offset>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Go on from the entry (or leave it halted, if it is).
+    Continue,
+    /// Empty it and begin at the hand-over.
+    Rebuild(RebuildReason),
+}
+
+/// Why a view's partition is rebuilt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebuildReason {
+    /// The store has no entry: it is new, was emptied, or lost a part of it.
+    NoEntry,
+    /// The states begin behind the current cut, so the events between are in neither layer.
+    StartsAfterCut,
+    /// Epochs that the current generation does not cover have been removed.
+    LacksEpochs,
+    /// The current generation covers more than has been folded: the rest of those epochs need not be.
+    BehindCut,
+    /// The log ends before the entry's position: the entry is of another log's life.
+    AheadOfLog,
+}
+
+impl fmt::Display for RebuildReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoEntry => "the store has no entry",
+            Self::StartsAfterCut => "its states begin behind the current cut",
+            Self::LacksEpochs => "epochs that are still needed were removed",
+            Self::BehindCut => "the batch view has overtaken it",
+            Self::AheadOfLog => "its position is behind the end of the log",
+        })
+    }
+}
+
+/// Decides.
+#[must_use]
+pub fn decide(observed: &Observed<'_>) -> Decision {
+    let Observed { partition, first_epoch, entry, hand_over, log_end } = *observed;
+    let Some(entry) = entry else { return Decision::Rebuild(RebuildReason::NoEntry) };
+    let covered = hand_over.position(partition);
+    let needed_from = hand_over.cut.max(first_epoch);
+    if log_end.is_some_and(|end| entry.position.offset > end && covered < entry.position.offset) {
+        Decision::Rebuild(RebuildReason::AheadOfLog)
+    } else if entry.start > needed_from {
+        Decision::Rebuild(RebuildReason::StartsAfterCut)
+    } else if entry.floor > needed_from {
+        Decision::Rebuild(RebuildReason::LacksEpochs)
+    } else if entry.position.offset < covered && entry.position.epoch < hand_over.cut {
+        Decision::Rebuild(RebuildReason::BehindCut)
+    } else {
+        Decision::Continue
+    }
+}
+
+/// The entry that a rebuild begins with.
+#[must_use]
+pub fn rebuilt(observed: &Observed<'_>) -> Entry {
+    let epoch = observed.hand_over.cut.max(observed.first_epoch);
+    Entry::fresh(ReaderPosition { offset: observed.hand_over.position(observed.partition), epoch })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const PARTITION: PartitionId = PartitionId(1);
+
+    fn entry(offset: u64, epoch: u64, start: u64, floor: u64) -> Entry {
+        let position = ReaderPosition { offset: Offset(offset), epoch: Epoch(epoch) };
+        Entry { start: Epoch(start), floor: Epoch(floor), ..Entry::fresh(position) }
+    }
+
+    /// A hand-over at cut `cut`, which stands at `position` in the partition.
+    fn hand_over(cut: u64, position: Option<u64>) -> HandOver {
+        let positions: BTreeMap<_, _> = position.map(|position| (PARTITION, Offset(position))).into_iter().collect();
+        HandOver { generation: cut, cut: Epoch(cut), previous_cut: Epoch(cut.saturating_sub(1)), positions }
+    }
+
+    #[test]
+    fn goes_on_or_rebuilds() {
+        use Decision::{Continue, Rebuild};
+        use RebuildReason::{AheadOfLog, BehindCut, LacksEpochs, NoEntry, StartsAfterCut};
+        let at_start = hand_over(0, None);
+        let cut_4 = hand_over(4, Some(40));
+        // entry, hand-over, first epoch, the log's end, decision
+        let cases = [
+            (None, &at_start, 0, 0, Rebuild(NoEntry)),
+            (None, &cut_4, 0, 90, Rebuild(NoEntry)),
+            (Some(entry(0, 0, 0, 0)), &at_start, 0, 0, Continue),
+            (Some(entry(50, 4, 2, 3)), &cut_4, 0, 50, Continue),
+            (Some(entry(40, 4, 4, 4)), &cut_4, 0, 90, Continue),
+            // The states begin behind the cut, or at the first epoch of a partition that was added later.
+            (Some(entry(50, 5, 5, 5)), &cut_4, 0, 90, Rebuild(StartsAfterCut)),
+            (Some(entry(50, 5, 5, 5)), &hand_over(4, None), 5, 90, Continue),
+            (Some(entry(50, 6, 6, 6)), &hand_over(4, None), 5, 90, Rebuild(StartsAfterCut)),
+            // Epochs below the floor are gone.
+            (Some(entry(70, 6, 2, 5)), &cut_4, 0, 90, Rebuild(LacksEpochs)),
+            (Some(entry(70, 6, 2, 4)), &cut_4, 0, 90, Continue),
+            (Some(entry(70, 6, 2, 5)), &hand_over(4, None), 5, 90, Continue),
+            // The batch view has gone further than the entry.
+            (Some(entry(39, 3, 2, 2)), &cut_4, 0, 90, Rebuild(BehindCut)),
+            (Some(entry(0, 0, 0, 0)), &cut_4, 0, 90, Rebuild(BehindCut)),
+            (Some(entry(40, 3, 2, 2)), &cut_4, 0, 90, Continue),
+            (Some(entry(0, 7, 7, 7)), &hand_over(9, Some(0)), 7, 0, Continue),
+            // The log is shorter than the entry says, and the hand-over is not to blame.
+            (Some(entry(91, 6, 2, 2)), &cut_4, 0, 90, Rebuild(AheadOfLog)),
+            (Some(entry(40, 4, 4, 4)), &cut_4, 0, 9, Continue),
+        ];
+        for (number, (entry, hand_over, first_epoch, log_end, expected)) in cases.into_iter().enumerate() {
+            let log_end = Some(Offset(log_end));
+            let observed =
+                Observed { partition: PARTITION, first_epoch: Epoch(first_epoch), entry: entry.as_ref(), hand_over, log_end };
+            assert_eq!(decide(&observed), expected, "case {number}: {observed:?}");
+            // A rebuild settles the matter: what it writes needs no other.
+            let fresh = rebuilt(&observed);
+            assert_eq!(decide(&Observed { entry: Some(&fresh), ..observed }), Continue, "after a rebuild in case {number}");
+        }
+    }
+
+    #[test]
+    fn a_halted_entry_waits_for_the_next_cut() {
+        let halted = Entry { halted: Some("a limit".to_owned()), ..entry(45, 4, 4, 4) };
+        for (hand_over, expected) in
+            [(hand_over(4, Some(40)), Decision::Continue), (hand_over(5, Some(60)), Decision::Rebuild(RebuildReason::BehindCut))]
+        {
+            let (entry, hand_over) = (Some(&halted), &hand_over);
+            let observed = Observed { partition: PARTITION, first_epoch: Epoch(0), entry, hand_over, log_end: None };
+            assert_eq!(decide(&observed), expected);
+        }
+    }
+
+    #[test]
+    fn a_rebuild_begins_at_the_cut_or_at_the_first_epoch() {
+        let begin = |hand_over: &HandOver, first_epoch| {
+            rebuilt(&Observed { partition: PARTITION, first_epoch: Epoch(first_epoch), entry: None, hand_over, log_end: None })
+        };
+        assert_eq!(begin(&hand_over(4, Some(40)), 0), entry(40, 4, 4, 4));
+        assert_eq!(begin(&hand_over(4, None), 6), entry(0, 6, 6, 6));
+        assert_eq!(begin(&HandOver::default(), 0), entry(0, 0, 0, 0));
+    }
+}

@@ -1,0 +1,176 @@
+//! One view of a worker: its entry, its hand-over, and the removal of what nobody reads any more.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use riomar_schemas::{Epoch, HandOver, ReaderPosition, View};
+
+use super::{
+    RebuildReason, SpeedError, SpeedParts,
+    decision::{Decision, Observed, decide, rebuilt},
+    error,
+};
+use crate::store::{Entry, WriteOutcome};
+
+/// How often a reset that found another entry than it expected is decided anew in one step.
+const SETTLE_ATTEMPTS_MAX: usize = 4;
+/// Removals that wait for their grace period; above it, the newest waits in the last one's place.
+const REMOVALS_MAX: usize = 64;
+
+/// One view of a worker.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) view: Arc<View>,
+    /// `None`: the store has to be asked. Taken out during every write, so a write whose outcome nobody saw leaves it so.
+    pub(super) known: Option<Known>,
+    hand_over: Option<HandOver>,
+    hand_over_seen_ms: i64,
+    /// Why it could not be read again, until it can.
+    hand_over_failure: Option<String>,
+    removals: VecDeque<Removal>,
+}
+
+/// What the store held when it was last asked or written.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) entry: Entry,
+    /// Number of groups in each epoch.
+    pub(super) groups: BTreeMap<Epoch, u64>,
+}
+
+/// Epochs below `floor` are removed at `due_ms`.
+#[derive(Debug, Clone, Copy)]
+struct Removal {
+    floor: Epoch,
+    due_ms: i64,
+}
+
+/// What settling a view took.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    pub(super) rebuilds: Vec<RebuildReason>,
+    pub(super) fenced: u64,
+    /// The hand-over could not be read; the view goes on with the last one.
+    pub(super) hand_over_error: Option<SpeedError>,
+}
+
+impl Lane {
+    pub(super) fn new(view: Arc<View>) -> Self {
+        Self { view, known: None, hand_over: None, hand_over_seen_ms: 0, hand_over_failure: None, removals: VecDeque::new() }
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.known.is_some()
+    }
+
+    /// Where folding goes on; `None` for a view that is halted, or whose entry is not known.
+    pub(super) fn position(&self) -> Option<ReaderPosition> {
+        self.known.as_ref().filter(|known| known.entry.halted.is_none()).map(|known| known.entry.position)
+    }
+
+    /// Reads the entry where it is not known and the hand-over where it is due, and rebuilds where they do not go together.
+    pub(super) async fn settle(&mut self, parts: &SpeedParts, first_epoch: Epoch, settled: &mut Settled) -> Result<(), SpeedError> {
+        for _ in 0..SETTLE_ATTEMPTS_MAX {
+            let now_ms = parts.clock.now_ms();
+            let mut known = self.known.take();
+            let mut log_end = None;
+            if known.is_some() {
+                if !self.hand_over_is_due(parts, now_ms) {
+                    self.known = known;
+                    break;
+                }
+            } else {
+                known = self.load(parts).await?;
+                let bounds = parts.log.bounds(&parts.stream.name, parts.partition).await.map_err(|e| error::log(parts, e))?;
+                log_end = Some(bounds.end);
+            }
+            let hand_over = match (parts.history.hand_over(&self.view).await, self.hand_over.take()) {
+                (Ok(hand_over), last) => self.saw(parts, now_ms, hand_over, last),
+                // The entry was in line with the last one, and still is.
+                (Err(e), Some(last)) if log_end.is_none() => {
+                    self.hand_over_seen_ms = now_ms;
+                    self.hand_over_failure = Some(e.to_string());
+                    (self.hand_over, self.known) = (Some(last), known);
+                    break;
+                }
+                (Err(e), last) => {
+                    self.hand_over = last;
+                    return Err(error::log(parts, e));
+                }
+            };
+            let entry = known.as_ref().map(|known| &known.entry);
+            let observed = Observed { partition: parts.partition, first_epoch, entry, hand_over: &hand_over, log_end };
+            let outcome = match decide(&observed) {
+                Decision::Continue => None,
+                Decision::Rebuild(reason) => Some((reason, rebuilt(&observed))),
+            };
+            self.hand_over = Some(hand_over);
+            let Some((reason, fresh)) = outcome else {
+                self.known = known;
+                break;
+            };
+            match self.reset(parts, known.as_ref().map(|known| &known.entry), &fresh).await? {
+                WriteOutcome::Applied => {
+                    settled.rebuilds.push(reason);
+                    self.known = Some(Known { entry: fresh, groups: BTreeMap::new() });
+                    break;
+                }
+                WriteOutcome::Fenced(_) => settled.fenced += 1,
+            }
+        }
+        // Told with every step until it is over, so that it is one incident and not one for each look.
+        settled.hand_over_error = self.hand_over_failure.clone().map(|reason| {
+            let (view, partition) = (self.view.name().clone(), parts.partition);
+            SpeedError::HandOver { view, partition, reason }
+        });
+        self.remove(parts).await
+    }
+
+    async fn load(&self, parts: &SpeedParts) -> Result<Option<Known>, SpeedError> {
+        let found = parts.store.groups(&self.view, parts.partition).await.map_err(|e| error::store(parts, self.view.name(), e))?;
+        Ok(found.map(|(entry, groups)| Known { entry, groups }))
+    }
+
+    async fn reset(&self, parts: &SpeedParts, expected: Option<&Entry>, fresh: &Entry) -> Result<WriteOutcome, SpeedError> {
+        let reset = parts.store.reset(&self.view, parts.partition, expected, fresh).await;
+        reset.map_err(|e| error::store(parts, self.view.name(), e))
+    }
+
+    fn hand_over_is_due(&self, parts: &SpeedParts, now_ms: i64) -> bool {
+        let interval_ms = i64::try_from(parts.limits.hand_over_interval.as_millis()).unwrap_or(i64::MAX);
+        self.hand_over.is_none() || now_ms.saturating_sub(self.hand_over_seen_ms) >= interval_ms
+    }
+
+    /// Notes a hand-over that was just read, and plans the removal that a new one allows.
+    fn saw(&mut self, parts: &SpeedParts, now_ms: i64, hand_over: HandOver, last: Option<HandOver>) -> HandOver {
+        self.hand_over_seen_ms = now_ms;
+        self.hand_over_failure = None;
+        if last.is_none_or(|last| last.generation != hand_over.generation) && hand_over.previous_cut > Epoch::default() {
+            let grace_ms = i64::try_from(parts.limits.removal_grace.as_millis()).unwrap_or(i64::MAX);
+            if self.removals.len() == REMOVALS_MAX {
+                self.removals.pop_back();
+            }
+            self.removals.push_back(Removal { floor: hand_over.previous_cut, due_ms: now_ms.saturating_add(grace_ms) });
+        }
+        hand_over
+    }
+
+    /// Carries out the removals whose grace period is over, each once.
+    async fn remove(&mut self, parts: &SpeedParts) -> Result<(), SpeedError> {
+        while let Some(&Removal { floor, due_ms }) = self.removals.front() {
+            if parts.clock.now_ms() < due_ms {
+                break;
+            }
+            let removal = parts.store.remove_below(&self.view, parts.partition, floor).await;
+            removal.map_err(|e| error::store(parts, self.view.name(), e))?;
+            self.removals.pop_front();
+            if let Some(known) = &mut self.known {
+                known.entry.floor = known.entry.floor.max(floor);
+                known.groups = known.groups.split_off(&floor);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,7 @@
+//! The worker on a real log, with both stores, against a plain evaluation of the records.
+
+mod flaky;
+mod history;
+mod random;
+mod scenarios;
+mod world;

@@ -1,0 +1,96 @@
+//! A store that fails now and then, before or after it did what it was asked.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use riomar_schemas::{Epoch, PartitionId, View, state_codec::EncodedState};
+
+use crate::store::{Entry, RealtimePart, RealtimeStore, StoreError, WriteOutcome};
+
+/// Yields around every call too, so that two workers on one thread interleave.
+#[derive(Debug)]
+pub struct FlakyStore {
+    inner: Arc<dyn RealtimeStore>,
+    random: Mutex<SmallRng>,
+    failures_percent: AtomicU32,
+    pub calls: AtomicU64,
+}
+
+impl FlakyStore {
+    pub fn new(inner: Arc<dyn RealtimeStore>, seed: u64) -> Self {
+        let random = Mutex::new(SmallRng::seed_from_u64(seed));
+        Self { inner, random, failures_percent: AtomicU32::new(0), calls: AtomicU64::new(0) }
+    }
+
+    pub fn fail(&self, percent: u32) {
+        self.failures_percent.store(percent, Ordering::SeqCst);
+    }
+
+    async fn around<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let (fails, before, yields) = {
+            let mut random = self.random.lock().expect("not poisoned");
+            let fails = random.random_range(0..100) < self.failures_percent.load(Ordering::SeqCst);
+            (fails, random.random::<bool>(), random.random_range(0..3))
+        };
+        let failure = || StoreError::Unavailable("as it was told to be".to_owned());
+        for _ in 0..yields {
+            tokio::task::yield_now().await;
+        }
+        if fails && before {
+            return Err(failure());
+        }
+        let result = call.await;
+        tokio::task::yield_now().await;
+        if fails { Err(failure()) } else { result }
+    }
+}
+
+#[async_trait]
+impl RealtimeStore for FlakyStore {
+    async fn entry(&self, view: &View, partition: PartitionId) -> Result<Option<Entry>, StoreError> {
+        self.around(self.inner.entry(view, partition)).await
+    }
+
+    async fn states(
+        &self,
+        view: &View,
+        partition: PartitionId,
+        keys: &[(Epoch, &str)],
+    ) -> Result<(Option<Entry>, Vec<Option<Vec<u8>>>), StoreError> {
+        self.around(self.inner.states(view, partition, keys)).await
+    }
+
+    async fn write(
+        &self,
+        view: &View,
+        partition: PartitionId,
+        expected: &Entry,
+        next: &Entry,
+        states: &[EncodedState],
+    ) -> Result<WriteOutcome, StoreError> {
+        self.around(self.inner.write(view, partition, expected, next, states)).await
+    }
+
+    async fn reset(
+        &self,
+        view: &View,
+        partition: PartitionId,
+        expected: Option<&Entry>,
+        next: &Entry,
+    ) -> Result<WriteOutcome, StoreError> {
+        self.around(self.inner.reset(view, partition, expected, next)).await
+    }
+
+    async fn remove_below(&self, view: &View, partition: PartitionId, floor: Epoch) -> Result<(), StoreError> {
+        self.around(self.inner.remove_below(view, partition, floor)).await
+    }
+
+    async fn read(&self, view: &View, partition: PartitionId, from: Epoch) -> Result<Option<RealtimePart>, StoreError> {
+        self.around(self.inner.read(view, partition, from)).await
+    }
+}

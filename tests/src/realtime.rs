@@ -1,0 +1,126 @@
+//! The realtime stores that scenarios run on: in memory, or one database of a real Redis. Both can be emptied and restored old.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use riomar_infra::RedisServer;
+use riomar_speed_layer::{MemoryStore, RealtimeStore, RedisLimits, RedisStore};
+
+/// Databases of one Redis server; the upper half holds the snapshots of the lower half.
+const DATABASES: u32 = 16;
+
+/// A Redis that answers is fast here, and one that is back is noticed at once.
+pub const REDIS_LIMITS: RedisLimits =
+    RedisLimits { call_timeout: Duration::from_secs(2), breaker_failures: 3, breaker_period: Duration::from_millis(20) };
+
+/// A realtime store that outlives the process which uses it, as far as its kind does.
+#[derive(Debug)]
+pub enum Realtime {
+    /// In memory: a restart empties it.
+    Memory {
+        /// The store.
+        store: Arc<MemoryStore>,
+        /// The last snapshot.
+        snapshot: Mutex<Option<MemoryStore>>,
+    },
+    /// One database of the Redis server that all scenarios share.
+    Redis {
+        /// The server.
+        server: Arc<RedisServer>,
+        /// The database.
+        database: u32,
+    },
+}
+
+impl Realtime {
+    /// An empty store in memory.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self::Memory { store: Arc::new(MemoryStore::new()), snapshot: Mutex::new(None) }
+    }
+
+    /// An empty database of the shared Redis server, which ends with its last user. Scenarios that run at the same time take
+    /// different databases, from 0 to 7.
+    ///
+    /// # Panics
+    /// When Redis does not start.
+    #[must_use]
+    pub fn redis(database: u32) -> Self {
+        static SHARED: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
+        assert!(database < DATABASES / 2, "the upper half is for snapshots");
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = shared.upgrade().unwrap_or_else(|| Arc::new(RedisServer::start().expect("redis-server")));
+        *shared = Arc::downgrade(&server);
+        let realtime = Self::Redis { server, database };
+        realtime.clear();
+        realtime
+    }
+
+    /// The store as a new process opens it.
+    ///
+    /// # Panics
+    /// Never: the address is valid.
+    #[must_use]
+    pub fn open(&self) -> Arc<dyn RealtimeStore> {
+        match self {
+            Self::Memory { store, .. } => {
+                store.clear();
+                store.clone()
+            }
+            Self::Redis { server, database } => connect(&format!("{}/{database}", server.url())),
+        }
+    }
+
+    /// Removes everything from it.
+    pub fn clear(&self) {
+        match self {
+            Self::Memory { store, .. } => store.clear(),
+            Self::Redis { database, .. } => self.evaluate("redis.call('SELECT', ARGV[1]) redis.call('FLUSHDB')", *database, 0),
+        }
+    }
+
+    /// Copies everything, to be restored later.
+    pub fn save(&self) {
+        match self {
+            Self::Memory { store, snapshot } => *snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.copy()),
+            Self::Redis { database, .. } => self.copy(*database, database + DATABASES / 2),
+        }
+    }
+
+    /// Puts back what was saved last; empties it where nothing was.
+    pub fn restore(&self) {
+        match self {
+            Self::Memory { store, snapshot } => match &*snapshot.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(older) => store.restore(older),
+                None => store.clear(),
+            },
+            Self::Redis { database, .. } => self.copy(database + DATABASES / 2, *database),
+        }
+    }
+
+    fn copy(&self, from: u32, to: u32) {
+        self.evaluate("redis.call('SELECT', ARGV[1]) redis.call('FLUSHDB')", to, 0);
+        self.evaluate(
+            "redis.call('SELECT', ARGV[1]) \
+             for _, key in ipairs(redis.call('KEYS', '*')) do redis.call('COPY', key, key, 'DB', ARGV[2]) end",
+            from,
+            to,
+        );
+    }
+
+    fn evaluate(&self, script: &str, first: u32, second: u32) {
+        let Self::Redis { server, .. } = self else { return };
+        server.command(&["EVAL", script, "0", &first.to_string(), &second.to_string()]).expect("Redis answers");
+    }
+}
+
+/// The realtime store at a Redis address.
+///
+/// # Panics
+/// When the address is none.
+#[must_use]
+pub fn connect(url: &str) -> Arc<dyn RealtimeStore> {
+    Arc::new(RedisStore::connect(url, REDIS_LIMITS).expect("the address of a server that runs"))
+}

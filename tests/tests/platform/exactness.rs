@@ -1,0 +1,215 @@
+//! C3, C4, C7: random schedules of everything that can happen; after each step an answer equals the oracle over the log before its
+//! receipt's positions.
+//!
+//! `RIOMAR_SCHEDULES` sets how many (in all), `RIOMAR_SEED` runs a single one: even seeds keep realtime views in memory, odd ones
+//! in Redis.
+
+use std::{fmt::Write, time::Duration};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use riomar_schemas::{Name, PartitionId, record::RecordBody};
+use riomar_tests::{
+    catalog::{PARTITIONS, READINGS, ROLL_UPS, SQL, VIEWS},
+    check::{Ask, check_roll_up, check_view},
+    harness::{Harness, Who},
+    realtime::Realtime,
+    workload::{Workload, ndjson},
+};
+
+const SCHEDULES: u64 = 200;
+const STEPS: usize = 24;
+/// Schedules are dealt to this many tests, which run at the same time.
+const HANDS: u64 = 4;
+
+struct Schedule {
+    random: StdRng,
+    workload: Workload,
+    harness: Harness,
+    sent: Vec<String>,
+    trail: String,
+}
+
+impl Schedule {
+    async fn start(seed: u64, realtime: Realtime) -> Self {
+        Self {
+            random: StdRng::seed_from_u64(seed),
+            workload: Workload::new(seed),
+            harness: Harness::start(SQL, realtime).await,
+            sent: Vec::new(),
+            trail: String::new(),
+        }
+    }
+
+    /// One thing that may happen.
+    async fn act(&mut self) -> Result<(), String> {
+        let who = if self.random.random_ratio(1, 4) { Who::Rival } else { Who::First };
+        let action = self.random.random_range(0..100);
+        let harness = &mut self.harness;
+        harness.clock().advance(Duration::from_millis(self.random.random_range(0..3_000)));
+        let mut note = |text: &str| write!(self.trail, "{text} {who:?}; ").map_err(|error| error.to_string());
+        match action {
+            0..28 => {
+                note("ingest")?;
+                let lines = self.workload.batch(self.random.random_range(1..40));
+                self.send(ndjson(&lines)).await
+            }
+            28..36 if !self.sent.is_empty() => {
+                note("send again")?;
+                let body = self.sent[self.random.random_range(0..self.sent.len())].clone();
+                self.send(body).await
+            }
+            28..38 => {
+                note("append to the log directly")?;
+                self.append_directly().await
+            }
+            38..50 => {
+                note("land")?;
+                harness.land(who).await.map(drop).map_err(|error| error.to_string())
+            }
+            50..70 => {
+                note("speed")?;
+                harness.speed(who).await.map(drop).map_err(|error| error.to_string())
+            }
+            70..75 => {
+                note("cut")?;
+                harness.cut(who).await.map_err(|error| error.to_string())
+            }
+            75..85 => {
+                let full = action < 78;
+                note(if full { "full recompute" } else { "recompute" })?;
+                harness.recompute(who, full).await.map_err(|error| error.to_string())
+            }
+            85..88 => {
+                note("restart")?;
+                harness.restart().await;
+                Ok(())
+            }
+            88..91 => {
+                note("empty the realtime store")?;
+                harness.realtime().clear();
+                Ok(())
+            }
+            91..94 => {
+                note("save the realtime store")?;
+                harness.realtime().save();
+                Ok(())
+            }
+            94..97 => {
+                note("restore the realtime store")?;
+                harness.realtime().restore();
+                Ok(())
+            }
+            _ => {
+                note("a grace period passes")?;
+                harness.clock().advance(Duration::from_secs(90));
+                Ok(())
+            }
+        }
+    }
+
+    async fn send(&mut self, body: String) -> Result<(), String> {
+        let reply = self.harness.client().ingest(READINGS.name, body.clone()).await;
+        self.sent.push(body);
+        if reply.status.is_success() { Ok(()) } else { Err(format!("{}: {}", reply.status, reply.text())) }
+    }
+
+    /// What a producer sends that goes round the ingestion endpoint: events on any partition, broken ones among them.
+    async fn append_directly(&mut self) -> Result<(), String> {
+        let lines = self.workload.batch(self.random.random_range(1..10));
+        let partition = |random: &mut StdRng| PartitionId(random.random_range(0..PARTITIONS as u32));
+        let records = lines.into_iter().map(|line| (partition(&mut self.random), RecordBody::Event(line.text.into()))).collect();
+        let stream = Name::new(READINGS.name).map_err(|error| error.to_string())?;
+        self.harness.log().append(&stream, records).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// One answer, held against the oracle.
+    async fn check_one(&mut self) -> Result<(), String> {
+        let harness = &self.harness;
+        let read_log = async || harness.read_log(READINGS.name).await;
+        if self.random.random_ratio(1, 5) {
+            return check_roll_up(&harness.client(), &ROLL_UPS[self.random.random_range(0..ROLL_UPS.len())], read_log).await;
+        }
+        let how = if self.random.random() { Ask::Sql } else { Ask::Rows };
+        let view = VIEWS[self.random.random_range(0..VIEWS.len())];
+        check_view(&harness.client(), view, how, read_log).await.map(drop)
+    }
+
+    /// At quiescence every answer holds the whole log and lacks nothing; before and after a recompute from scratch.
+    async fn check_all(&mut self) -> Result<(), String> {
+        for round in ["at rest", "after a last incremental recompute", "after a recompute from scratch"] {
+            let context = |error: String| format!("{round}: {error}");
+            self.harness.settle().await;
+            let log = self.harness.read_log(READINGS.name).await;
+            for view in VIEWS {
+                let answer = check_view(&self.harness.client(), view, Ask::Sql, async || log.clone()).await.map_err(context)?;
+                let ends: Vec<_> = log.iter().map(|partition| partition.records.len() as u64).collect();
+                if answer.through(view.name, PARTITIONS) != ends || !answer.receipt.degraded.is_empty() {
+                    return Err(context(format!("{} does not hold {ends:?}: {:?}", view.name, answer.receipt)));
+                }
+            }
+            for roll_up in ROLL_UPS {
+                check_roll_up(&self.harness.client(), roll_up, async || log.clone()).await.map_err(context)?;
+            }
+            if round != "after a recompute from scratch" {
+                let full = round != "at rest";
+                self.harness.recompute(Who::First, full).await.map_err(|error| context(error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn run(&mut self) -> Result<(), String> {
+        for _ in 0..STEPS {
+            self.act().await?;
+            self.check_one().await?;
+        }
+        self.check_all().await
+    }
+}
+
+async fn run(seed: u64) {
+    // Schedules of one hand run one after the other, so each hand has a database.
+    let realtime =
+        if seed % 2 == 0 { Realtime::memory() } else { Realtime::redis(u32::try_from(seed % HANDS).expect("few hands")) };
+    let mut schedule = Schedule::start(seed, realtime).await;
+    if let Err(error) = schedule.run().await {
+        let trail = &schedule.trail;
+        panic!("{error}\n\nafter: {trail}\n\nagain: RIOMAR_SEED={seed} cargo test -p riomar-tests --test platform exactness");
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
+}
+
+async fn run_hand(hand: u64) {
+    if let Some(seed) = number("RIOMAR_SEED") {
+        if seed % HANDS == hand {
+            run(seed).await;
+        }
+        return;
+    }
+    for seed in (0..number("RIOMAR_SCHEDULES").unwrap_or(SCHEDULES)).filter(|seed| seed % HANDS == hand) {
+        run(seed).await;
+    }
+}
+
+#[tokio::test]
+async fn in_memory() {
+    run_hand(0).await;
+}
+
+#[tokio::test]
+async fn in_redis() {
+    run_hand(1).await;
+}
+
+#[tokio::test]
+async fn in_memory_again() {
+    run_hand(2).await;
+}
+
+#[tokio::test]
+async fn in_redis_again() {
+    run_hand(3).await;
+}

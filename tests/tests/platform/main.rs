@@ -1,0 +1,11 @@
+//! Tests of the whole platform. Each module is a promise of the contract, or a rule of the repository.
+
+mod account;
+mod bad_input;
+mod crash_points;
+mod exactness;
+mod kill;
+mod readme;
+mod redis_faults;
+mod tidy;
+mod web_log;
