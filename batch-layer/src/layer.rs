@@ -6,11 +6,11 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::future::{Either, select};
 use object_store::ObjectStore;
 use riomar_event_log::{Clock, History, Log};
-use riomar_schemas::{Catalog, Name, PartitionId, Stream, View};
+use riomar_schemas::{Catalog, Name, PartitionId, Stream};
 use serde::Serialize;
 
 use crate::{
-    audit::{AuditReport, Audits},
+    audit::Audits,
     compaction::{self, Compacted, CompactionLimits},
     context::{Context, FreshIds},
     cuts::Cuts,
@@ -132,7 +132,7 @@ impl BatchLayer {
             generations: generations.clone(),
             recompute,
         });
-        let audits = Audits::new(context.clone(), generations.clone());
+        let audits = Audits::new(context.clone());
         Self { catalog, log, context, config, masters, cuts, generations, history, runs, audits }
     }
 
@@ -215,14 +215,6 @@ impl BatchLayer {
             account.lateness_max_ms = account.lateness_max_ms.max(landed.lateness_max_ms);
         }
         Ok(account)
-    }
-
-    /// Compares the current generation of a view with a recompute from the master dataset.
-    ///
-    /// # Errors
-    /// As [`Audits::run`].
-    pub async fn audit(&self, view: &View) -> Result<Arc<AuditReport>, BatchError> {
-        self.audits.run(view, self.master(&view.stream().name)?).await
     }
 
     /// Merges small files of a stream's master dataset, and removes what neither it nor its views need any more.

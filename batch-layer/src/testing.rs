@@ -22,7 +22,12 @@ pub(crate) use self::{
     fault_store::{Fault, FaultStore},
     oracle::{expected_rows, landed_rows},
 };
-use crate::{BatchComponents, BatchConfig, BatchLayer, FreshIds, landing::Landing, master::RowSelection};
+use crate::{
+    BatchComponents, BatchConfig, BatchLayer, FreshIds,
+    audit::{AuditKind, AuditReport, Served},
+    landing::Landing,
+    master::RowSelection,
+};
 
 const SQL: &str = "
 CREATE TABLE clicks (
@@ -193,4 +198,23 @@ pub(crate) async fn values_of_generation(layer: &BatchLayer, view: &View) -> Vec
 
 pub(crate) fn name(text: &str) -> Name {
     Name::new(text).expect("a name")
+}
+
+/// Audits the current generation of a view over the epochs before its cut.
+pub(crate) async fn audit_generation(layer: &BatchLayer, view: &View) -> Arc<AuditReport> {
+    let manifest = layer.generations().current(view).await.expect("reads");
+    let states = match &manifest {
+        Some(manifest) => layer.generations().states(view, manifest).expect("plans"),
+        None => riomar_schemas::session::scan_batches(view.state_schema(), Vec::new()).expect("plans"),
+    };
+    let cut = manifest.as_ref().map(|manifest| manifest.cut).unwrap_or_default();
+    let served = Served {
+        kind: AuditKind::Answer,
+        generation: manifest.as_ref().map_or(0, |manifest| manifest.generation),
+        cut,
+        events: vec![RowSelection::before(cut)],
+        states,
+    };
+    let master = layer.master(&view.stream().name).expect("known").snapshot().await.expect("reads");
+    layer.audits().run(view, &master, served).await.expect("audits")
 }

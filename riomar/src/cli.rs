@@ -101,7 +101,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Args)]
 pub struct JournalArgs {
     /// Write the journal as text or as JSON
-    #[arg(long, value_enum, default_value = "text")]
+    #[arg(long, value_enum, default_value = "text", hide_possible_values = true)]
     pub log_format: LogFormat,
     /// What the journal tells: error, warn, info, debug, trace, or per module ("info,riomar_speed_layer=debug")
     #[arg(long, value_name = "FILTER", env = "RIOMAR_LOG")]

@@ -2,10 +2,13 @@
 
 use std::{
     fmt::Write as _,
-    io::{self, Write as _},
+    io::{self, IsTerminal, Write as _},
 };
 
-use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_NO_BORDERS};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+
+/// A line below the headings, and space between the columns: nothing else to read around.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// Writes to the standard output and flushes it.
 ///
@@ -29,7 +32,11 @@ pub fn table(headings: &[&str], numbers: &[usize], rows: impl IntoIterator<Item 
         Cell::new(text).set_alignment(alignment)
     };
     let mut table = Table::new();
-    table.load_style(UTF8_NO_BORDERS);
+    table.load_style(STYLE);
+    // On a terminal a long cell is folded within its column; in a file a row stays a line.
+    if io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(console::Term::stdout().size().1);
+    }
     table.set_header(headings.iter().map(ToString::to_string).enumerate().map(cell));
     for row in rows {
         table.add_row(row.into_iter().enumerate().map(cell).collect::<Vec<_>>());

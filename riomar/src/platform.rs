@@ -3,6 +3,7 @@
 //! [`Platform::open`] wires; [`Platform::run`] runs. In between, tests take the same layers step by step: nothing here happens by
 //! itself, and time comes from the clock that was handed in.
 
+mod deployment;
 mod embedded;
 mod error;
 mod run;
@@ -167,3 +168,6 @@ impl Layers {
         Ok(workers)
     }
 }
+
+#[cfg(test)]
+mod tests;

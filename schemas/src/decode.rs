@@ -11,9 +11,10 @@
 //! | DATE | a string `YYYY-MM-DD` |
 //! | JSON | any value; its compact text is kept |
 //!
-//! Timestamps are kept to the microsecond: finer digits are cut off, which is towards the past. An absent field is null. Fields that the stream does not declare are kept, in their order and with the digits of their
-//! numbers, as one compact JSON object in [`EXTRA`](crate::stream::EXTRA). Names of fields are compared after their escapes are
-//! resolved. What breaks these rules is a [`Violation`]; its codes are the constants of [`violation`].
+//! Timestamps are kept to the microsecond: finer digits are cut off, which is towards the past. An absent field is null. Fields
+//! that the stream does not declare are kept, in their order and with the digits of their numbers, as one compact JSON object in
+//! [`EXTRA`](crate::stream::EXTRA). Names of fields are compared after their escapes are resolved. What breaks these rules is a
+//! [`Violation`]; its codes are the constants of [`violation`].
 
 mod fields;
 mod json;

@@ -1,6 +1,7 @@
 //! Every path in the object store. No other module writes one out.
 //!
 //! ```text
+//! deployment.json                                   created once: the deployment's id
 //! streams/{stream}/master/…                         the master dataset, a Delta table
 //! streams/{stream}/cuts/{cut}/cut.json              created once: the number is taken
 //! streams/{stream}/cuts/{cut}/{partition}.json      created once: the first position behind the cut
@@ -16,6 +17,12 @@ use crate::{
     position::{Epoch, PartitionId},
     view::View,
 };
+
+/// The object whose creation gives the deployment its id.
+#[must_use]
+pub fn deployment() -> Path {
+    Path::from("deployment.json")
+}
 
 /// The root of a stream's master dataset.
 #[must_use]

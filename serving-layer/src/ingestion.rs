@@ -1,8 +1,8 @@
 //! Ingestion: `POST /v1/streams/{stream}/events`.
 //!
-//! Each event of the body is checked with the decoder that landing and the speed layer use. What is valid goes to the log, what is
-//! not goes to quarantine, and the response comes after both are durable. A request that is refused as a whole stores no event;
-//! it counts as one rejected event, so that the stream's account still adds up to what was received.
+//! Each event of the body is checked with the decoder that landing and the speed layer use. What is valid goes to the log, what
+//! is not goes to quarantine, and the response comes after both are durable. A request that is refused as a whole stores no
+//! event; it counts as one rejected event, so that the stream's account still adds up to what was received.
 
 mod body;
 mod budget;

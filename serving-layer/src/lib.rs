@@ -8,6 +8,7 @@ mod answer;
 mod app;
 pub mod audit;
 mod extract;
+pub mod hand_over;
 pub mod ingestion;
 pub mod metrics;
 mod openapi;
@@ -22,10 +23,10 @@ mod runs;
 pub mod server;
 mod sql;
 mod streams;
-mod time;
-mod views;
 #[cfg(test)]
 mod testing;
+mod time;
+mod views;
 
 pub use answer::RECEIPT;
 pub use app::{AppState, Services, app};

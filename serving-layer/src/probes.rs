@@ -3,7 +3,10 @@
 //! Alive: the process answers. Ready: it can make events durable. Landing, master dataset and realtime views may be away without
 //! making it unready: ingestion goes on, and answers say what they lack; they are listed as degraded.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -79,9 +82,10 @@ async fn get_readyz(State(state): State<AppState>) -> Response {
 
 /// Waits for a check, but not for long.
 async fn in_time<T, E: std::fmt::Display>(services: &Services, name: &str, check: impl Future<Output = Result<T, E>>) -> bool {
+    let time_out = services.clock.sleep(Duration::from_secs(CHECK_SECONDS_MAX));
     let outcome = tokio::select! {
         outcome = check => outcome.map(drop).map_err(|error| error.to_string()),
-        () = services.clock.sleep(std::time::Duration::from_secs(CHECK_SECONDS_MAX)) => Err("it did not answer in time".to_owned()),
+        () = time_out => Err("it did not answer in time".to_owned()),
     };
     if let Err(cause) = &outcome {
         tracing::warn!(check = name, cause, "not all that this process depends on is there");

@@ -1,8 +1,8 @@
 //! Values of an answer as text: JSON rows, and the cells that CSV quotes in its own way.
 //!
-//! Times are UTC in RFC 3339 with `Z`; 64-bit integers and decimals are JSON numbers with every digit; what JSON has no number for,
-//! `NaN` and the infinities, is the text `"NaN"`, `"Infinity"` or `"-Infinity"`; binary values are hexadecimal text; columns of
-//! nested JSON are text, as they are in SQL.
+//! Times are UTC in RFC 3339 with `Z`; 64-bit integers and decimals are JSON numbers with every digit; what JSON has no number
+//! for, `NaN` and the infinities, is the text `"NaN"`, `"Infinity"` or `"-Infinity"`; binary values are hexadecimal text; columns
+//! of nested JSON are text, as they are in SQL.
 
 use std::fmt::{Display, Write};
 

@@ -10,6 +10,7 @@ use axum::{
     routing::get,
 };
 use datafusion::common::ScalarValue;
+use riomar_batch_layer::audit::AuditKind;
 use riomar_schemas::{Epoch, Name, Offset, PartitionId, Receipt, View, view::Role};
 use serde::Serialize;
 use serde_json::Value;
@@ -99,8 +100,10 @@ struct Description {
     /// The current generation; `null` before the first.
     generation: Option<GenerationState>,
     freshness: Freshness,
-    /// The last audit in this process; `null` before the first.
+    /// The last audit of an answer in this process; `null` before the first.
     last_audit: Option<Value>,
+    /// The last audit of a hand-over in this process; `null` before the first.
+    last_hand_over_audit: Option<Value>,
 }
 
 /// The current generation of a view.
@@ -136,8 +139,10 @@ async fn get_view(State(state): State<AppState>, Path(view): Path<String>) -> Re
         created_at: rfc3339_ms(manifest.created_at_ms),
         age_seconds: state.clock.now_ms().saturating_sub(manifest.created_at_ms).max(0) / 1000,
     });
-    let last_audit = state.batch.audits().last(view.name()).await.map(|report| audit::shown(&report));
-    Ok(Json(Description { definition: Definition::of(&view), generation, freshness, last_audit }))
+    let audits = state.batch.audits();
+    let last_audit = audits.last(view.name(), AuditKind::Answer).await.map(|report| audit::shown(&report));
+    let last_hand_over_audit = audits.last(view.name(), AuditKind::HandOver).await.map(|report| audit::shown(&report));
+    Ok(Json(Description { definition: Definition::of(&view), generation, freshness, last_audit, last_hand_over_audit }))
 }
 
 /// The receipt first, the log's ends after it: a lag may be too large by what came between, never too small.

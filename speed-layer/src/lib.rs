@@ -7,6 +7,6 @@ pub mod store;
 pub mod worker;
 
 pub use memory::MemoryStore;
-pub use store::{Entry, RealtimePart, RealtimeStore, StoreError, WriteOutcome};
 pub use redis_store::{InvalidRedisUrl, RedisLimits, RedisStore};
+pub use store::{Entry, RealtimePart, RealtimeStore, StoreError, WriteOutcome};
 pub use worker::{SpeedError, SpeedLimits, SpeedParts, SpeedWorker, WorkerStep};

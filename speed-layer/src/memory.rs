@@ -64,7 +64,7 @@ impl MemoryStore {
     }
 
     fn part(&self, view: &View, partition: PartitionId) -> Arc<RwLock<Option<Part>>> {
-        let key = keys::prefix(view, partition);
+        let key = keys::prefix("memory", view, partition);
         if let Some(part) = self.parts.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return part.clone();
         }
@@ -159,11 +159,7 @@ impl RealtimeStore for MemoryStore {
         }))
     }
 
-    async fn groups(
-        &self,
-        view: &View,
-        partition: PartitionId,
-    ) -> Result<Option<(Entry, BTreeMap<Epoch, u64>)>, StoreError> {
+    async fn groups(&self, view: &View, partition: PartitionId) -> Result<Option<(Entry, BTreeMap<Epoch, u64>)>, StoreError> {
         Ok(self.look(view, partition, |part| {
             let groups = part.epochs.iter().map(|(epoch, states)| (*epoch, states.len() as u64));
             (part.entry.clone(), groups.collect())

@@ -53,6 +53,7 @@ pub struct InvalidRedisUrl(String);
 pub struct RedisStore {
     connection: Connection,
     scripts: Scripts,
+    deployment: String,
 }
 
 #[derive(Debug)]
@@ -72,12 +73,12 @@ macro_rules! script {
 }
 
 impl RedisStore {
-    /// A store at this address. It connects with the first call, and again whenever the connection is lost: a Redis that is down
+    /// A store at this address, for the deployment of this id: stores of other ids never see its states. It connects with the first call, and again whenever the connection is lost: a Redis that is down
     /// does not keep the platform from starting.
     ///
     /// # Errors
     /// [`InvalidRedisUrl`].
-    pub fn connect(url: &str, limits: RedisLimits) -> Result<Self, InvalidRedisUrl> {
+    pub fn connect(url: &str, deployment: &str, limits: RedisLimits) -> Result<Self, InvalidRedisUrl> {
         let client = redis::Client::open(url).map_err(|error| InvalidRedisUrl(error.category().to_owned()))?;
         let scripts = Scripts {
             entry: script!("redis_store/entry.lua"),
@@ -87,7 +88,11 @@ impl RedisStore {
             remove: script!("redis_store/remove.lua"),
             read: script!("redis_store/read.lua"),
         };
-        Ok(Self { connection: Connection::new(client, limits), scripts })
+        Ok(Self { connection: Connection::new(client, limits), scripts, deployment: deployment.to_owned() })
+    }
+
+    fn call<'a>(&self, script: &'a Script, view: &View, partition: PartitionId) -> Call<'a> {
+        Call::new(script, &self.deployment, view, partition)
     }
 }
 
@@ -103,7 +108,7 @@ impl RealtimeStore for RedisStore {
         partition: PartitionId,
         keys: &[(Epoch, &str)],
     ) -> Result<(Option<Entry>, Vec<Option<Vec<u8>>>), StoreError> {
-        let mut call = Call::new(&self.scripts.states, view, partition);
+        let mut call = self.call(&self.scripts.states, view, partition);
         let order = call.keys(keys);
         let mut reply = call.run(&self.connection).await?;
         if reply.is_none()? {
@@ -129,7 +134,7 @@ impl RealtimeStore for RedisStore {
         next: &Entry,
         states: &[EncodedState],
     ) -> Result<WriteOutcome, StoreError> {
-        let mut call = Call::new(&self.scripts.write, view, partition);
+        let mut call = self.call(&self.scripts.write, view, partition);
         call.guard(Some(expected)).entry(next).states(states);
         call.run(&self.connection).await?.outcome()
     }
@@ -141,13 +146,13 @@ impl RealtimeStore for RedisStore {
         expected: Option<&Entry>,
         next: &Entry,
     ) -> Result<WriteOutcome, StoreError> {
-        let mut call = Call::new(&self.scripts.reset, view, partition);
+        let mut call = self.call(&self.scripts.reset, view, partition);
         call.guard(expected).entry(next);
         call.run(&self.connection).await?.outcome()
     }
 
     async fn remove_below(&self, view: &View, partition: PartitionId, floor: Epoch) -> Result<(), StoreError> {
-        let mut call = Call::new(&self.scripts.remove, view, partition);
+        let mut call = self.call(&self.scripts.remove, view, partition);
         call.number(floor.0);
         let mut reply = call.run(&self.connection).await?;
         if !reply.is_none()? {
@@ -158,7 +163,7 @@ impl RealtimeStore for RedisStore {
     }
 
     async fn read(&self, view: &View, partition: PartitionId, from: Epoch) -> Result<Option<RealtimePart>, StoreError> {
-        let mut call = Call::new(&self.scripts.read, view, partition);
+        let mut call = self.call(&self.scripts.read, view, partition);
         call.number(from.0);
         let mut reply = call.run(&self.connection).await?;
         if reply.is_none()? {
@@ -168,12 +173,8 @@ impl RealtimeStore for RedisStore {
         Ok(Some(RealtimePart { entry, states: reply.epochs()? }))
     }
 
-    async fn groups(
-        &self,
-        view: &View,
-        partition: PartitionId,
-    ) -> Result<Option<(Entry, BTreeMap<Epoch, u64>)>, StoreError> {
-        let mut reply = Call::new(&self.scripts.entry, view, partition).run(&self.connection).await?;
+    async fn groups(&self, view: &View, partition: PartitionId) -> Result<Option<(Entry, BTreeMap<Epoch, u64>)>, StoreError> {
+        let mut reply = self.call(&self.scripts.entry, view, partition).run(&self.connection).await?;
         if reply.is_none()? { Ok(None) } else { reply.entry().map(Some) }
     }
 }

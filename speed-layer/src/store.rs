@@ -106,11 +106,7 @@ pub trait RealtimeStore: Send + Sync + std::fmt::Debug {
     async fn read(&self, view: &View, partition: PartitionId, from: Epoch) -> Result<Option<RealtimePart>, StoreError>;
 
     /// The entry and the number of groups in each epoch that has any, read at one moment; `None` when the store has no entry.
-    async fn groups(
-        &self,
-        view: &View,
-        partition: PartitionId,
-    ) -> Result<Option<(Entry, BTreeMap<Epoch, u64>)>, StoreError> {
+    async fn groups(&self, view: &View, partition: PartitionId) -> Result<Option<(Entry, BTreeMap<Epoch, u64>)>, StoreError> {
         let part = self.read(view, partition, Epoch::default()).await?;
         Ok(part.map(|part| {
             let mut groups = BTreeMap::new();

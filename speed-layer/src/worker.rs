@@ -241,7 +241,8 @@ impl SpeedWorker {
     /// Folds what was read into every view that has not gone further already.
     async fn flush(&mut self, read: &ReadStep, step: &mut WorkerStep) {
         let parts = &self.parts;
-        let behind = self.lanes.iter_mut().filter(|lane| lane.position().is_some_and(|position| position.offset < read.to.offset));
+        let behind =
+            self.lanes.iter_mut().filter(|lane| lane.position().is_some_and(|position| position.offset < read.to.offset));
         let flushing = behind.map(|lane| {
             let flush = async move {
                 let result = lane.flush(parts, read).await;

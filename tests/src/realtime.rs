@@ -18,8 +18,10 @@ pub const REDIS_LIMITS: RedisLimits =
 /// A realtime store that outlives the process which uses it, as far as its kind does.
 #[derive(Debug)]
 pub enum Realtime {
-    /// In memory: a restart empties it.
+    /// In memory.
     Memory {
+        /// Whether it survives the process, as Redis would.
+        survives: bool,
         /// The store.
         store: Arc<MemoryStore>,
         /// The last snapshot.
@@ -35,10 +37,16 @@ pub enum Realtime {
 }
 
 impl Realtime {
-    /// An empty store in memory.
+    /// An empty store in the memory of the platform's process, which ends with it.
     #[must_use]
     pub fn memory() -> Self {
-        Self::Memory { store: Arc::new(MemoryStore::new()), snapshot: Mutex::new(None) }
+        Self::Memory { survives: false, store: Arc::new(MemoryStore::new()), snapshot: Mutex::new(None) }
+    }
+
+    /// An empty store that survives the platform's process.
+    #[must_use]
+    pub fn surviving() -> Self {
+        Self::Memory { survives: true, store: Arc::new(MemoryStore::new()), snapshot: Mutex::new(None) }
     }
 
     /// An empty database of the shared Redis server, which ends with its last user. Scenarios that run at the same time take
@@ -65,8 +73,10 @@ impl Realtime {
     #[must_use]
     pub fn open(&self) -> Arc<dyn RealtimeStore> {
         match self {
-            Self::Memory { store, .. } => {
-                store.clear();
+            Self::Memory { survives, store, .. } => {
+                if !survives {
+                    store.clear();
+                }
                 store.clone()
             }
             Self::Redis { server, database } => connect(&format!("{}/{database}", server.url())),
@@ -84,7 +94,7 @@ impl Realtime {
     /// Copies everything, to be restored later.
     pub fn save(&self) {
         match self {
-            Self::Memory { store, snapshot } => *snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.copy()),
+            Self::Memory { store, snapshot, .. } => *snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.copy()),
             Self::Redis { database, .. } => self.copy(*database, database + DATABASES / 2),
         }
     }
@@ -92,7 +102,7 @@ impl Realtime {
     /// Puts back what was saved last; empties it where nothing was.
     pub fn restore(&self) {
         match self {
-            Self::Memory { store, snapshot } => match &*snapshot.lock().unwrap_or_else(PoisonError::into_inner) {
+            Self::Memory { store, snapshot, .. } => match &*snapshot.lock().unwrap_or_else(PoisonError::into_inner) {
                 Some(older) => store.restore(older),
                 None => store.clear(),
             },
@@ -122,5 +132,5 @@ impl Realtime {
 /// When the address is none.
 #[must_use]
 pub fn connect(url: &str) -> Arc<dyn RealtimeStore> {
-    Arc::new(RedisStore::connect(url, REDIS_LIMITS).expect("the address of a server that runs"))
+    Arc::new(RedisStore::connect(url, "test", REDIS_LIMITS).expect("the address of a server that runs"))
 }

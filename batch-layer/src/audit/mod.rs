@@ -1,16 +1,21 @@
-//! Audit: recomputing a view from the master dataset and comparing with what its current generation holds.
+//! Audit: recomputing from the master dataset what is served, over the same events, and comparing.
 
 mod compare;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
-use datafusion::logical_expr::LogicalPlan;
-use riomar_schemas::{Epoch, GenerationManifest, Name, View, session::collect, view::Grain};
+use datafusion::{
+    logical_expr::{LogicalPlan, LogicalPlanBuilder, lit},
+    prelude::ident,
+    scalar::ScalarValue,
+};
+use riomar_schemas::{
+    Epoch, Name, View,
+    session::{collect, scan_batches},
+    view::Grain,
+};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -18,17 +23,44 @@ pub use self::compare::{Comparison, DIFFERENCES_KEPT_MAX, Difference, FLOAT_TOLE
 use crate::{
     context::Context,
     error::BatchError,
-    generations::{Generations, window_partition_width_us},
-    master::{Master, MasterSnapshot, RowSelection},
-    recompute::window_partitions,
+    generations::window_partition_width_us,
+    master::{MasterSnapshot, RowSelection},
+    recompute::{window_partitions, window_partitions_of},
 };
+
+/// What an audit looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditKind {
+    /// A whole answer: generation and realtime view, merged.
+    Answer,
+    /// What the realtime view held of the epochs that a generation took over.
+    HandOver,
+}
+
+/// What is served, and the events that it claims to contain.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// What is looked at.
+    pub kind: AuditKind,
+    /// The current generation; 0 before the first.
+    pub generation: u64,
+    /// Its cut.
+    pub cut: Epoch,
+    /// Selections that together are the events, none twice.
+    pub events: Vec<RowSelection>,
+    /// The states that are served, in [`View::state_schema`], one row a group.
+    pub states: LogicalPlan,
+}
 
 /// What an audit found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AuditReport {
     /// The view.
     pub view: Name,
-    /// The generation that was audited; 0 where there is none.
+    /// What was looked at.
+    pub kind: AuditKind,
+    /// The generation that was current; 0 where there was none.
     pub generation: u64,
     /// Its cut.
     pub cut: Epoch,
@@ -36,73 +68,65 @@ pub struct AuditReport {
     pub finished_at_ms: i64,
     /// How long it took, in milliseconds.
     pub took_ms: i64,
-    /// The recomputed values on the left, the generation's on the right.
+    /// The recomputed values on the left, the served ones on the right.
     #[serde(flatten)]
     pub comparison: Comparison,
 }
 
-/// Audits generations and remembers the last audit of each view.
+/// Audits what is served, and remembers the last audit of each view.
 #[derive(Debug)]
 pub struct Audits {
     context: Context,
-    generations: Arc<Generations>,
-    last: Mutex<HashMap<Name, Arc<AuditReport>>>,
+    last: Mutex<HashMap<(Name, AuditKind), Arc<AuditReport>>>,
 }
 
 impl Audits {
     /// No audits yet.
     #[must_use]
-    pub fn new(context: Context, generations: Arc<Generations>) -> Self {
-        Self { context, generations, last: Mutex::default() }
+    pub fn new(context: Context) -> Self {
+        Self { context, last: Mutex::default() }
     }
 
     /// The last audit of a view in this process.
-    pub async fn last(&self, view: &Name) -> Option<Arc<AuditReport>> {
-        self.last.lock().await.get(view).cloned()
+    pub async fn last(&self, view: &Name, kind: AuditKind) -> Option<Arc<AuditReport>> {
+        self.last.lock().await.get(&(view.clone(), kind)).cloned()
     }
 
-    /// Recomputes a view over the epochs of its current generation, window partition by window partition, and compares.
+    /// Recomputes what is served from the master dataset, window partition by window partition, and compares.
     ///
     /// # Errors
     /// [`BatchError::Store`], [`BatchError::Query`]; differences are no error but a result.
-    pub async fn run(&self, view: &View, master: &Master) -> Result<Arc<AuditReport>, BatchError> {
+    pub async fn run(&self, view: &View, master: &MasterSnapshot, served: Served) -> Result<Arc<AuditReport>, BatchError> {
         let started_ms = self.context.clock.now_ms();
-        let manifest = self.generations.current(view).await?;
-        let comparison = match &manifest {
-            Some(manifest) => self.compare(view, manifest, master.snapshot().await?.as_ref()).await?,
-            None => Comparison::default(),
-        };
+        let comparison = self.compare(view, master, &served).await?;
         let finished_at_ms = self.context.clock.now_ms();
         let report = Arc::new(AuditReport {
             view: view.name().clone(),
-            generation: manifest.as_ref().map_or(0, |manifest| manifest.generation),
-            cut: manifest.as_ref().map(|manifest| manifest.cut).unwrap_or_default(),
+            kind: served.kind,
+            generation: served.generation,
+            cut: served.cut,
             finished_at_ms,
             took_ms: finished_at_ms - started_ms,
             comparison,
         });
-        self.last.lock().await.insert(view.name().clone(), report.clone());
+        self.last.lock().await.insert((view.name().clone(), served.kind), report.clone());
         Ok(report)
     }
 
-    async fn compare(
-        &self,
-        view: &View,
-        manifest: &GenerationManifest,
-        master: &MasterSnapshot,
-    ) -> Result<Comparison, BatchError> {
-        let before_cut = RowSelection::before(manifest.cut);
-        let mut partitions: BTreeSet<i64> = manifest.files.iter().map(|file| file.window_partition).collect();
-        partitions.extend(window_partitions(&self.context, view, master.scan(&before_cut)?).await?);
+    async fn compare(&self, view: &View, master: &MasterSnapshot, served: &Served) -> Result<Comparison, BatchError> {
+        let mut partitions = window_partitions_of(&self.context, view, served.states.clone()).await?;
+        partitions.extend(window_partitions(&self.context, view, rows(master, &served.events, None)?).await?);
         let width = window_partition_width_us(view.window());
+        let moment = |time_us: i64| lit(ScalarValue::TimestampMicrosecond(Some(time_us), Some("UTC".into())));
         let mut comparison = Comparison::default();
         for partition in partitions {
             // A window partition holds whole windows, so its events are those with an event time between its bounds.
             let first = partition.saturating_mul(width);
-            let selection = RowSelection { event_time_us: Some(first..first.saturating_add(width)), ..before_cut.clone() };
-            let recomputed = view.fold(master.scan(&selection)?, Grain::View)?;
-            let files: Vec<_> = manifest.files.iter().filter(|file| file.window_partition == partition).cloned().collect();
-            let held = self.generations.states_of(view, &files)?;
+            let bounds = first..first.saturating_add(width);
+            let recomputed = view.fold(rows(master, &served.events, Some(bounds.clone()))?, Grain::View)?;
+            let start = ident(view.window_start());
+            let within = start.clone().gt_eq(moment(bounds.start)).and(start.lt(moment(bounds.end)));
+            let held = LogicalPlanBuilder::from(served.states.clone()).filter(within)?.build()?;
             comparison.add(compare(view, &self.values(view, recomputed).await?, &self.values(view, held).await?)?);
         }
         Ok(comparison)
@@ -110,5 +134,21 @@ impl Audits {
 
     async fn values(&self, view: &View, states: LogicalPlan) -> Result<Vec<arrow::record_batch::RecordBatch>, BatchError> {
         Ok(collect(&self.context.session(), view.finish(states)?).await?)
+    }
+}
+
+/// A plan over the rows of all selections.
+fn rows(master: &MasterSnapshot, events: &[RowSelection], times: Option<Range<i64>>) -> Result<LogicalPlan, BatchError> {
+    let mut all: Option<LogicalPlanBuilder> = None;
+    for selection in events {
+        let scan = master.scan(&RowSelection { event_time_us: times.clone(), ..selection.clone() })?;
+        all = Some(match all {
+            Some(all) => all.union(scan)?,
+            None => LogicalPlanBuilder::from(scan),
+        });
+    }
+    match all {
+        Some(all) => Ok(all.build()?),
+        None => Ok(scan_batches(master.stream.row_schema(), Vec::new())?),
     }
 }

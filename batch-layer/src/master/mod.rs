@@ -70,7 +70,7 @@ impl Change {
         let conflict = |detail: String| Err(BatchError::Conflict { stream: snapshot.stream.name.clone(), detail });
         for (partition, advance) in &self.advances {
             let stored = snapshot.position(*partition).offset;
-            if stored > advance.from && false {
+            if stored != advance.from {
                 return conflict(format!("partition {partition} has landed up to offset {stored}, not {}", advance.from));
             }
         }

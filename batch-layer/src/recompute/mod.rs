@@ -207,7 +207,12 @@ impl Recompute {
 
 /// The window partitions that rows fall into.
 pub(crate) async fn window_partitions(context: &Context, view: &View, rows: LogicalPlan) -> Result<BTreeSet<i64>, BatchError> {
-    let plan = LogicalPlanBuilder::from(view.fold(rows, Grain::View)?)
+    window_partitions_of(context, view, view.fold(rows, Grain::View)?).await
+}
+
+/// The window partitions of states.
+pub(crate) async fn window_partitions_of(context: &Context, view: &View, states: LogicalPlan) -> Result<BTreeSet<i64>, BatchError> {
+    let plan = LogicalPlanBuilder::from(states)
         .project([ident(view.window_start()).alias("start")])?
         .distinct()?
         .build()?;

@@ -46,6 +46,14 @@ pub fn load(args: &PlatformArgs, defaults: Config) -> Result<Resolved, ConfigErr
 /// Everything that is wrong with them.
 pub fn load_catalog(directory: &Path) -> Result<Catalog, ConfigError> {
     let fault = |message: String| Fault { origin: None, key: None, message };
+    if !directory.is_dir() {
+        let message = format!(
+            "{} is no directory: write CREATE TABLE and CREATE MATERIALIZED VIEW statements into *.sql files there, or name another \
+             directory with --schemas. `riomar demo` needs none",
+            directory.display()
+        );
+        return Err(ConfigError { faults: vec![fault(message)] });
+    }
     let catalog = Catalog::load(directory)
         .map_err(|errors| ConfigError { faults: errors.iter().map(|error| fault(error.to_string())).collect() })?;
     if catalog.streams().next().is_none() {

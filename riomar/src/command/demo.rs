@@ -35,6 +35,9 @@ const DRAW_EVERY: Duration = Duration::from_millis(500);
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
+/// What the journal tells unless it is asked for more. Its lines tear the table apart, so it is only what is wrong.
+const JOURNAL: &str = "error,riomar=warn";
+
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -82,8 +85,7 @@ fn share(text: &str) -> Result<f64, String> {
 /// # Errors
 /// A configuration that is refused, a data directory or an address that cannot be used.
 pub async fn run(args: DemoArgs, clock: Arc<dyn Clock>) -> Result<Outcome, CommandError> {
-    // The journal's lines would tear the table apart, so only what is wrong gets into it.
-    journal::start(&args.journal, "warn").map_err(PlatformError::from)?;
+    journal::start(&args.journal, JOURNAL).map_err(PlatformError::from)?;
     let config = config::load(&args.platform, Config::demo())?.config;
     let catalog = Arc::new(catalog(&args)?);
     let continues = config.data.join("log").exists();
@@ -140,6 +142,8 @@ fn catalog(args: &DemoArgs) -> Result<Catalog, ConfigError> {
 fn introduction(args: &DemoArgs, config: &Config, address: SocketAddr, continues: bool) -> String {
     let percent = |share: f64| share * 100.0;
     let at = if address.port() == 8080 { String::new() } else { format!(" --url http://{address}") };
+    // As it was called: the binary of a fresh build is on nobody's path.
+    let riomar = std::env::args().next().unwrap_or_else(|| "riomar".to_owned());
     format!(
         "riomar demo {}\n\
          data      {} ({})\n\
@@ -147,9 +151,9 @@ fn introduction(args: &DemoArgs, config: &Config, address: SocketAddr, continues
          traffic   {} events/s: {} % late by up to {}, {} % twice, {} % broken\n\
          batch     a new generation every {}\n\n\
          Try it in another terminal:\n  \
-           riomar sql \"SELECT path, merge(hits) AS hits, merge(visitors) AS visitors FROM {VIEW} GROUP BY path ORDER BY hits DESC LIMIT 5\"{at}\n  \
+           {riomar} sql \"SELECT path, merge(hits) AS hits, merge(visitors) AS visitors FROM {VIEW} GROUP BY path ORDER BY hits DESC LIMIT 5\"{at}\n  \
            curl -s 'http://{address}/v1/views/{VIEW}/rows?limit=5'\n  \
-           riomar status{at}\n\n\
+           {riomar} status{at}\n\n\
          Ctrl-C stops.\n\n",
         env!("CARGO_PKG_VERSION"),
         config.data.display(),

@@ -5,6 +5,7 @@ use std::{os::fd::AsFd, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use riomar_event_log::Clock;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
@@ -12,7 +13,7 @@ use super::{CommandError, Outcome, interrupted};
 use crate::{
     cli::ClientArgs,
     client::{
-        LineError,
+        Client, LineError,
         send::{Progress, Sender, Totals},
     },
     config::Interval,
@@ -39,6 +40,27 @@ pub struct SendArgs {
     pub client: ClientArgs,
 }
 
+/// The part of a stream's definition that tells whether events may be sent twice.
+#[derive(Debug, Deserialize)]
+struct Definition {
+    dedup_by: Option<String>,
+}
+
+/// What to say of sending the same file again, as far as the platform can be asked. A stream that does not exist ends the matter
+/// before the file is read.
+async fn sending_again(client: &Client, stream: &str) -> Result<Option<String>, CommandError> {
+    let definition: Definition = match client.read(&["v1", "streams", stream]).await {
+        Ok(definition) => definition,
+        // Sending tries again for as long as it was asked to; asking need not.
+        Err(error) if error.retry().is_some() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Some(match definition.dedup_by {
+        Some(id) => format!("Sending the same file again is safe: duplicates are recognised by {id}"),
+        None => format!("Do not just send the file again: {stream} declares no dedup_by, and what has arrived would count twice"),
+    }))
+}
+
 type Input = Pin<Box<dyn AsyncBufRead + Send>>;
 
 /// Runs `send`.
@@ -48,7 +70,9 @@ type Input = Pin<Box<dyn AsyncBufRead + Send>>;
 pub async fn run(args: SendArgs, clock: Arc<dyn Clock>) -> Result<Outcome, CommandError> {
     let (mut input, size) = open(&args.file).await?;
     refuse_other_formats(&mut input, &args).await?;
-    let sender = Sender { client: args.client.client()?, clock: Arc::clone(&clock), retry_for: args.retry_for.duration() };
+    let client = args.client.client()?;
+    let safe = sending_again(&client, &args.stream).await?;
+    let sender = Sender { client, clock: Arc::clone(&clock), retry_for: args.retry_for.duration() };
     let bar = progress_bar(size);
     let started_ms = clock.now_ms();
     let (mut totals, mut bytes, mut shown) = (Totals::default(), 0_u64, 0_usize);
@@ -75,11 +99,11 @@ pub async fn run(args: SendArgs, clock: Arc<dyn Clock>) -> Result<Outcome, Comma
             Ok(Outcome::Incomplete)
         }
         Some(Err(error)) => {
-            output::note("not everything was sent. Sending the same file again is safe: duplicates are recognised by event_id");
+            output::note(&format!("not everything was sent. {}", safe.unwrap_or_default()));
             Err(error.into())
         }
         None => {
-            output::note("interrupted. Sending the same file again is safe: duplicates are recognised by event_id");
+            output::note(&format!("interrupted. {}", safe.unwrap_or_default()));
             Ok(Outcome::Incomplete)
         }
     }

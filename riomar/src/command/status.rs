@@ -1,6 +1,9 @@
 //! `riomar status`: every stream's account and every view's generation.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
+use riomar_schemas::Receipt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -70,7 +73,7 @@ struct ViewStatus {
     name: String,
     stream: String,
     generation: Option<Generation>,
-    realtime: Option<Vec<RealtimePartition>>,
+    freshness: Freshness,
     last_audit: Option<LastAudit>,
 }
 
@@ -85,9 +88,9 @@ struct Generation {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct RealtimePartition {
-    lag_records: u64,
-    halted: Option<String>,
+struct Freshness {
+    receipt: Receipt,
+    lag_records: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -150,7 +153,7 @@ fn streams_table(streams: &[StreamStatus]) -> String {
 }
 
 fn views_table(views: &[ViewStatus]) -> String {
-    let headings = ["view", "stream", "generation", "cut", "groups", "published", "realtime", "last audit"];
+    let headings = ["view", "stream", "generation", "cut", "groups", "published", "answers lack", "last audit"];
     output::table(&headings, &[2, 3, 4], views.iter().map(ViewStatus::row))
 }
 
@@ -160,22 +163,25 @@ impl ViewStatus {
         match &self.generation {
             Some(current) => {
                 row.extend([current.generation, current.cut, current.groups].map(output::grouped));
-                row.push(format!("{} ago", output::duration_ms(current.age_seconds.saturating_mul(1_000))));
+                row.push(match current.age_seconds {
+                    0 => "just now".to_owned(),
+                    seconds => format!("{} ago", output::duration_ms(seconds.saturating_mul(1_000))),
+                });
             }
             None => row.extend(["none yet", "", "", ""].map(str::to_owned)),
         }
-        row.extend([self.realtime(), self.audit()]);
+        row.extend([self.lacks(), self.audit()]);
         row
     }
 
-    fn realtime(&self) -> String {
-        let Some(partitions) = &self.realtime else { return "does not answer".to_owned() };
-        if let Some(reason) = partitions.iter().find_map(|partition| partition.halted.as_deref()) {
-            return format!("halted: {}", output::printable(reason));
+    /// What an answer would lack now.
+    fn lacks(&self) -> String {
+        if let Some(lack) = self.freshness.receipt.degraded.first() {
+            return format!("degraded: {}", output::printable(&lack.detail));
         }
-        match partitions.iter().map(|partition| partition.lag_records).sum() {
-            0 => "up to date".to_owned(),
-            behind => format!("{} events behind", output::grouped(behind)),
+        match self.freshness.lag_records.values().sum() {
+            0 => "nothing".to_owned(),
+            behind => format!("the latest {} records", output::grouped(behind)),
         }
     }
 
@@ -201,14 +207,15 @@ mod tests {
     #[test]
     fn a_view_is_told_in_a_row() {
         let text = r#"{"name":"v","stream":"s","generation":{"generation":3,"cut":4,"groups":1200,"age_seconds":65,"full":false},
-            "realtime":[{"partition":0,"position":9,"lag_records":0,"halted":null},{"partition":1,"position":null,"lag_records":12,"halted":null}],
+            "freshness":{"receipt":{"views":{},"degraded":[]},"lag_records":{"0":0,"1":12}},
             "last_audit":{"generation":2,"equal":true}}"#;
         let view: ViewStatus = serde_json::from_str(text).expect("view");
-        assert_eq!(view.row(), ["v", "s", "3", "4", "1,200", "1 min 5 s ago", "12 events behind", "generation 2: equal"]);
+        assert_eq!(view.row(), ["v", "s", "3", "4", "1,200", "1 min 5 s ago", "the latest 12 records", "generation 2: equal"]);
         let view: ViewStatus =
-            serde_json::from_str(r#"{"name":"v","stream":"s","generation":null,"realtime":null,"last_audit":null}"#)
+            serde_json::from_str(r#"{"name":"v","stream":"s","generation":null,
+            "freshness":{"receipt":{"degraded":[{"code":"realtime_rebuilding","view":"v","detail":"answers end at the cut"}]},"lag_records":{"0":9}},"last_audit":null}"#)
                 .expect("view");
-        assert_eq!(view.row(), ["v", "s", "none yet", "", "", "", "does not answer", "never"]);
+        assert_eq!(view.row(), ["v", "s", "none yet", "", "", "", "degraded: answers end at the cut", "never"]);
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::{
     platform::{Platform, PlatformError},
 };
 
+/// What the journal tells unless it is asked for more: Riomar's own events, and what fails in the libraries below it.
+const JOURNAL: &str = "error,riomar=info";
+
 /// Arguments of `up`.
 #[derive(Debug, Args)]
 pub struct UpArgs {
@@ -31,7 +34,7 @@ pub struct UpArgs {
 /// # Errors
 /// A configuration or definitions that are refused, a data directory or an address that cannot be used.
 pub async fn run(args: UpArgs, clock: Arc<dyn Clock>) -> Result<Outcome, CommandError> {
-    journal::start(&args.journal, "info").map_err(PlatformError::from)?;
+    journal::start(&args.journal, JOURNAL).map_err(PlatformError::from)?;
     let resolved = config::load(&args.platform, Config::new())?;
     for variable in &resolved.unknown_variables {
         tracing::warn!(variable, "this environment variable is no configuration key; it has no effect");

@@ -37,8 +37,8 @@ pub struct Frame {
     pub degraded: Vec<String>,
     /// The median time from acknowledgement to visibility, in milliseconds.
     pub fresh_ms: Option<i64>,
-    /// The stream's account.
-    pub account: Account,
+    /// The stream's account, once it is known.
+    pub account: Option<Account>,
     /// What went wrong last, while it does.
     pub trouble: Option<String>,
 }
@@ -71,7 +71,8 @@ impl Frame {
         let numbers: Vec<usize> = (1..headings.len()).collect();
         text.push_str(&output::table(headings, &numbers, self.minutes.iter().map(row)));
         // Writing to a string cannot fail.
-        let _ = write!(text, "\n{}\n{}\n", self.freshness(), self.account_line());
+        let [received, accepted] = self.account();
+        let _ = write!(text, "\n{}\n{received}\n{accepted}\n", self.freshness());
         for line in self.degraded.iter().chain(&self.trouble) {
             let _ = writeln!(text, "! {}", output::printable(line));
         }
@@ -92,7 +93,7 @@ impl Frame {
             "{running}: {}; {}; {}{troubles}\n",
             newest.unwrap_or_else(|| "no hits yet".to_owned()),
             self.freshness(),
-            self.account_line()
+            self.account().join("; ")
         )
     }
 
@@ -107,24 +108,30 @@ impl Frame {
         }
     }
 
-    fn account_line(&self) -> String {
-        let account = &self.account;
+    /// The account: what was received, and what became of what was accepted.
+    fn account(&self) -> [String; 2] {
+        let Some(account) = &self.account else { return [format!("{STREAM}: no account yet"), String::new()] };
         let number = output::grouped;
         let late = match account.late.count {
             0 => String::new(),
-            count => format!("; {} late by up to {}", number(count), output::duration_ms(lateness_ms(&account.late))),
+            count => format!("; {} of them late, by up to {}", number(count), output::duration_ms(lateness_ms(&account.late))),
         };
         let check = if account.adds_up { "" } else { "; DOES NOT ADD UP" };
-        format!(
-            "{STREAM}: {} received = {} accepted + {} quarantined + {} rejected; accepted = {} landed + {} duplicates + {} in flight{late}{check}",
+        let received = format!(
+            "{STREAM}: {} received = {} accepted + {} quarantined + {} rejected",
             number(account.received),
             number(account.accepted),
             number(account.quarantined),
             number(account.rejected),
+        );
+        let accepted = format!(
+            "{} accepted = {} landed + {} duplicates + {} in flight{late}{check}",
+            number(account.accepted),
             number(account.landed),
             number(account.duplicates),
             number(account.in_flight),
-        )
+        );
+        [received, accepted]
     }
 }
 
@@ -184,7 +191,7 @@ mod tests {
             generation: 3,
             cut: 4,
             fresh_ms: Some(180),
-            account,
+            account: Some(account),
             ..Frame::default()
         }
     }
@@ -214,7 +221,7 @@ mod tests {
     fn without_parts_only_the_merge_is_shown() {
         let mut frame = frame();
         frame.minutes[0].parts = None;
-        frame.account.adds_up = false;
+        frame.account.iter_mut().for_each(|account| account.adds_up = false);
         frame.trouble = Some("sending fails".to_owned());
         let table = frame.table();
         assert!(!table.contains("realtime") && table.contains("merged hits"), "{table}");

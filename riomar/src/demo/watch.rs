@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use chrono::{DateTime, SecondsFormat};
 use datafusion::arrow::{
     array::{Array, AsArray, RecordBatch},
-    datatypes::{Int64Type, TimestampMicrosecondType},
+    compute::cast,
+    datatypes::{DataType, Int64Type, TimestampMicrosecondType},
 };
 use riomar_schemas::View;
 use riomar_serving_layer::query::{Answer, QueryEngine, QueryLimits, RowsRequest};
@@ -55,7 +56,7 @@ impl Watcher {
         let lacks = parts.merged.receipt.degraded.iter();
         frame.degraded = lacks.map(|lack| format!("degraded: {}: {}", lack.code, lack.detail)).collect();
         let stream: StreamStatus = self.client.read(&["v1", "streams", STREAM]).await.map_err(|error| error.to_string())?;
-        frame.account = stream.account;
+        frame.account = Some(stream.account);
         Ok(())
     }
 
@@ -97,7 +98,9 @@ fn sums(batches: &[RecordBatch]) -> Result<Sums, String> {
         let [starts, hits, bytes] = batch.columns() else { return Err(unexpected()) };
         let starts = starts.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(unexpected)?;
         let hits = hits.as_primitive_opt::<Int64Type>().ok_or_else(unexpected)?;
-        let bytes = bytes.as_primitive_opt::<Int64Type>().ok_or_else(unexpected)?;
+        // A sum of integers is a decimal, so that it cannot overflow.
+        let bytes = cast(bytes, &DataType::Int64).map_err(|_| unexpected())?;
+        let bytes = bytes.as_primitive::<Int64Type>();
         for row in 0..batch.num_rows() {
             let sum = sums.entry(starts.value(row)).or_default();
             sum.0 += u64::try_from(hits.value(row)).unwrap_or_default();

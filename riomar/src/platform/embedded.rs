@@ -12,7 +12,7 @@ use riomar_event_log::{Clock, EmbeddedLog, LogError};
 use riomar_schemas::Catalog;
 use riomar_speed_layer::{MemoryStore, RealtimeStore, RedisStore, redis_store::RedisLimits};
 
-use super::{Parts, Platform, PlatformError, Settings};
+use super::{Parts, Platform, PlatformError, Settings, deployment};
 use crate::{
     config::{Config, LogKind, RealtimeKind},
     durable_files::DurableFiles,
@@ -32,9 +32,10 @@ impl Platform {
             tokio::task::spawn_blocking(move || open_files(&config, clock)).await
         };
         let (log, objects) = opened.map_err(|error| LogError::Unavailable(error.to_string()))??;
+        let deployment = deployment::id(&objects, format!("{:08x}", rand::random::<u32>())).await?;
         let realtime: Arc<dyn RealtimeStore> = match config.realtime.kind {
             RealtimeKind::Memory => Arc::new(MemoryStore::new()),
-            RealtimeKind::Redis => Arc::new(RedisStore::connect(config.realtime.url.secret(), RedisLimits::default())?),
+            RealtimeKind::Redis => Arc::new(RedisStore::connect(config.realtime.url.secret(), &deployment, RedisLimits::default())?),
         };
         let settings = Settings { spill: Some(config.data.join(SPILL)), process_id: rand::random(), ..Settings::of(config) };
         let parts = Parts { catalog, log: log.clone(), objects: Arc::new(objects), realtime, clock, settings };

@@ -31,6 +31,9 @@ pub enum PlatformError {
         /// What the system said.
         source: io::Error,
     },
+    /// The deployment's id can be neither read nor written.
+    #[error("the deployment has no id: {0}")]
+    Deployment(String),
     /// The query engine cannot be set up.
     #[error("the query engine cannot be set up: {0}")]
     Engine(String),

@@ -26,6 +26,7 @@ impl Platform {
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         self.layers.start(&mut tasks, &stopping);
+        tasks.spawn(serving::hand_over::run(Arc::clone(&self.services), stopped(stopping.clone())));
         tasks.spawn(upkeep(Arc::clone(&self.services), stopping));
         let (server, clock) = (self.layers.settings.server, Arc::clone(&self.layers.clock));
         let served: io::Result<()> = serving::server::run(listener, self.app(), server, clock, shutdown).await;

@@ -55,8 +55,8 @@ impl KeyHash {
 
 /// The digests of ids as they stand in the master dataset's `dedup_by` column, for reading ids back.
 ///
-/// Element *i* of the result is `None` where the id is null, or where the stream has no `dedup_by`. Texts and integers may come in
-/// any of Arrow's layouts (Parquet readers like views and dictionaries).
+/// Element *i* of the result is `None` where the id is null, or where the stream has no `dedup_by`. Texts and integers may come
+/// in any of Arrow's layouts (Parquet readers like views and dictionaries).
 ///
 /// # Panics
 /// When `ids` is not a column of the type of the stream's `dedup_by` column.

@@ -23,7 +23,8 @@ pub const APPEND_EVENTS_MAX: usize = 1 << 15;
 pub const APPEND_BYTES_MAX: usize = 16 << 20;
 /// Bytes of raw events that one append to quarantine brings, one event more or less. As JSON text they may be six times as long.
 pub const QUARANTINE_APPEND_BYTES_MAX: usize = 2 << 20;
-/// The window of a zstd frame as a power of two: 8 MiB, which RFC 9659 allows for HTTP. A frame may claim more memory than it has bytes.
+/// The window of a zstd frame as a power of two: 8 MiB, which RFC 9659 allows for HTTP. A frame may claim more memory than it has
+/// bytes.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// The limits of ingestion that an operator may set. Depth and keys of an event are limits of the format:

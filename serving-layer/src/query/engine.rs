@@ -53,8 +53,9 @@ pub struct QueryParts {
 #[derive(Debug, Clone)]
 pub struct QueryEngine {
     catalog: Arc<Catalog>,
-    batch: Arc<BatchLayer>,
-    snapshots: Snapshots,
+    pub(super) batch: Arc<BatchLayer>,
+    pub(super) realtime: Arc<dyn RealtimeStore>,
+    pub(super) snapshots: Snapshots,
     state: Arc<SessionState>,
     turns: Arc<Semaphore>,
 }
@@ -65,8 +66,8 @@ impl QueryEngine {
     pub fn new(parts: QueryParts) -> Self {
         let QueryParts { catalog, log, batch, realtime } = parts;
         let state = Arc::new(batch.context().session());
-        let snapshots = Snapshots::new(Arc::clone(&batch), log, realtime);
-        Self { catalog, batch, snapshots, state, turns: Arc::new(Semaphore::new(QUERIES_MAX)) }
+        let snapshots = Snapshots::new(Arc::clone(&batch), log, Arc::clone(&realtime));
+        Self { catalog, batch, realtime, snapshots, state, turns: Arc::new(Semaphore::new(QUERIES_MAX)) }
     }
 
     /// Answers one SELECT over views (finished values) and streams (raw events that have landed).
@@ -166,7 +167,7 @@ impl QueryEngine {
         Ok(())
     }
 
-    fn batch_states(&self, snapshot: &ViewSnapshot) -> Result<Option<LogicalPlan>, QueryError> {
+    pub(super) fn batch_states(&self, snapshot: &ViewSnapshot) -> Result<Option<LogicalPlan>, QueryError> {
         let generation = snapshot.generation.as_deref().filter(|manifest| !manifest.files.is_empty());
         Ok(generation.map(|manifest| self.batch.generations().states(&snapshot.view, manifest)).transpose()?)
     }
@@ -223,7 +224,7 @@ impl QueryEngine {
     }
 }
 
-fn realtime_states(snapshot: &ViewSnapshot) -> Result<Option<LogicalPlan>, QueryError> {
+pub(super) fn realtime_states(snapshot: &ViewSnapshot) -> Result<Option<LogicalPlan>, QueryError> {
     if snapshot.realtime.iter().all(|batch| batch.num_rows() == 0) {
         return Ok(None);
     }

@@ -4,6 +4,7 @@
 //! the batch view ends and the realtime view begins. [`merge`] adds both up. [`rewrite`] turns `merge(measure)` into the view's
 //! own aggregates. [`engine`] puts them together under limits.
 
+mod audit;
 mod engine;
 mod error;
 mod gate;

@@ -195,7 +195,7 @@ impl Snapshots {
 }
 
 /// The states of a partition's epochs; the epochs themselves are of no further use.
-fn decode(view: &View, part: &RealtimePart) -> Result<RecordBatch, QueryError> {
+pub(super) fn decode(view: &View, part: &RealtimePart) -> Result<RecordBatch, QueryError> {
     let states = part.states.iter().map(|state| (state.epoch, state.key.as_str(), state.state.as_slice()));
     let mut batch = state_codec::decode(view, states)?;
     batch.remove_column(0);

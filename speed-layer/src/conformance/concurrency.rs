@@ -38,7 +38,10 @@ async fn one_of_many_writers_wins(store: &Arc<dyn RealtimeStore>) {
         assert_eq!(subject.entry().await.as_ref(), Some(next));
         assert_eq!(subject.all().await, [state(0, "winner", writer.to_string())]);
         for (outcome, ..) in &outcomes {
-            assert!(matches!(outcome, WriteOutcome::Applied) || *outcome == WriteOutcome::Fenced(Some(next.clone())), "{outcome:?}");
+            assert!(
+                matches!(outcome, WriteOutcome::Applied) || *outcome == WriteOutcome::Fenced(Some(next.clone())),
+                "{outcome:?}"
+            );
         }
         stored = next.clone();
     }
@@ -49,7 +52,9 @@ async fn one_of_many_resets_wins(store: &Arc<dyn RealtimeStore>) {
     let subject = Subject::new(&**store, 31, &stored).await;
     let resets = (1..=WRITERS).map(|writer| {
         let (store, view, partition, expected) = (store.clone(), subject.view.clone(), subject.partition, stored.clone());
-        tokio::spawn(async move { store.reset(&view, partition, Some(&expected), &entry(writer, writer)).await.expect("a reset") })
+        tokio::spawn(
+            async move { store.reset(&view, partition, Some(&expected), &entry(writer, writer)).await.expect("a reset") },
+        )
     });
     let outcomes = join_all(resets).await;
     let applied = outcomes.iter().filter(|joined| matches!(joined, Ok(WriteOutcome::Applied))).count();
@@ -75,7 +80,8 @@ async fn reads_see_whole_writes(store: &Arc<dyn RealtimeStore>) {
             }
         })
     };
-    let keys: Vec<(Epoch, &str)> = names.iter().flat_map(|name| [Epoch(0), Epoch(1)].map(|epoch| (epoch, name.as_str()))).collect();
+    let keys: Vec<(Epoch, &str)> =
+        names.iter().flat_map(|name| [Epoch(0), Epoch(1)].map(|epoch| (epoch, name.as_str()))).collect();
     while !writer.is_finished() {
         let part = subject.read(0).await.expect("an entry");
         let offset = part.entry.position.offset;

@@ -18,7 +18,8 @@ async fn without_an_entry(store: &dyn RealtimeStore) {
     assert_eq!(subject.entry().await, None);
     assert!(subject.read(0).await.is_none());
     assert_eq!(store.groups(&subject.view, subject.partition).await.expect("groups"), None);
-    let (stored, states) = store.states(&subject.view, subject.partition, &[(Epoch(0), "a"), (Epoch(1), "b")]).await.expect("states");
+    let (stored, states) =
+        store.states(&subject.view, subject.partition, &[(Epoch(0), "a"), (Epoch(1), "b")]).await.expect("states");
     assert_eq!((stored, states), (None, vec![None, None]));
     subject.remove_below(7).await;
     assert_eq!(subject.write(&entry(0, 0), &entry(1, 0), &[state(0, "a", "1")]).await, WriteOutcome::Fenced(None));

@@ -47,10 +47,11 @@ async fn any_key_and_any_bytes(store: &dyn RealtimeStore) {
     let first = entry(0, 0);
     let subject = Subject::new(store, 11, &first).await;
     let every_byte: Vec<u8> = (0..=u8::MAX).collect();
-    let mut written: Vec<EncodedState> = ["[\"/über\",\"🌊\"]", "[null,\"\\u0000\"]", "", "a b\r\n*1", "\0", "groups:1", "日本語"]
-        .iter()
-        .map(|key| state(0, key, &every_byte))
-        .collect();
+    let mut written: Vec<EncodedState> =
+        ["[\"/über\",\"🌊\"]", "[null,\"\\u0000\"]", "", "a b\r\n*1", "\0", "groups:1", "日本語"]
+            .iter()
+            .map(|key| state(0, key, &every_byte))
+            .collect();
     written.push(state(0, "empty", ""));
     written.push(state(0, "long", vec![0xff; 100_000]));
     let second = at(&first, 1, 0);

@@ -77,7 +77,8 @@ impl Connection {
             .set_connection_timeout(Some(self.limits.call_timeout))
             // Each call has its deadline around all of it, see `run`.
             .set_response_timeout(None);
-        let manager = ConnectionManager::new_lazy_with_config(self.client.clone(), config).map_err(|error| self.store_error(&error))?;
+        let manager =
+            ConnectionManager::new_lazy_with_config(self.client.clone(), config).map_err(|error| self.store_error(&error))?;
         state.manager = Some(manager.clone());
         Ok(manager)
     }

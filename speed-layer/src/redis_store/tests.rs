@@ -19,7 +19,7 @@ fn start_with(options: RedisOptions) -> RedisServer {
 }
 
 fn connect(server: &RedisServer, limits: RedisLimits) -> RedisStore {
-    RedisStore::connect(&server.url(), limits).expect("an address")
+    RedisStore::connect(&server.url(), "test", limits).expect("an address")
 }
 
 fn fresh() -> Entry {
@@ -60,7 +60,11 @@ fn assert_damaged<T: std::fmt::Debug>(result: Result<T, StoreError>, reason: &st
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conforms() {
     let server = start();
-    conformance::check(Arc::new(connect(&server, RedisLimits { call_timeout: Duration::from_secs(30), ..RedisLimits::default() }))).await;
+    conformance::check(Arc::new(connect(
+        &server,
+        RedisLimits { call_timeout: Duration::from_secs(30), ..RedisLimits::default() },
+    )))
+    .await;
 }
 
 #[tokio::test]
@@ -70,10 +74,10 @@ async fn keys_and_entries_are_readable() {
     let listed = server.command(&["KEYS", "*"]).expect("keys");
     let mut listed: Vec<_> = listed.lines().collect();
     listed.sort_unstable();
-    let mut expected = [keys::entry(&view, PARTITION), keys::epoch(&view, PARTITION, Epoch(0))];
+    let mut expected = [keys::entry("test", &view, PARTITION), keys::epoch("test", &view, PARTITION, Epoch(0))];
     expected.sort_unstable();
     assert_eq!(listed, expected);
-    let fields = server.command(&["HGETALL", &keys::entry(&view, PARTITION)]).expect("entry");
+    let fields = server.command(&["HGETALL", &keys::entry("test", &view, PARTITION)]).expect("entry");
     let fields: Vec<_> = fields.lines().collect();
     let mut pairs: Vec<_> = fields.chunks(2).map(|pair| pair.join(" ")).collect();
     pairs.sort_unstable();
@@ -86,7 +90,7 @@ async fn c6_an_entry_whose_epochs_are_not_whole_counts_as_none() {
         let server = start();
         let (store, view) = filled(&server).await;
         store.write(&view, PARTITION, &at(1), &at(2), &[state(1, "a"), state(1, "b")]).await.expect("write");
-        let epoch = keys::epoch(&view, PARTITION, Epoch(1));
+        let epoch = keys::epoch("test", &view, PARTITION, Epoch(1));
         let command = [remove, epoch.as_str(), "a"];
         server.command(if remove == "HDEL" { &command } else { &command[..2] }).expect("removed");
 
@@ -96,7 +100,7 @@ async fn c6_an_entry_whose_epochs_are_not_whole_counts_as_none() {
         let fenced = store.write(&view, PARTITION, &at(2), &at(3), &[state(1, "c")]).await.expect("write");
         assert_eq!(fenced, WriteOutcome::Fenced(None), "a write must not hide the loss");
         assert_eq!(store.reset(&view, PARTITION, None, &fresh()).await.expect("reset"), WriteOutcome::Applied);
-        assert_eq!(server.command(&["KEYS", "*"]).expect("keys"), keys::entry(&view, PARTITION), "nothing is left behind");
+        assert_eq!(server.command(&["KEYS", "*"]).expect("keys"), keys::entry("test", &view, PARTITION), "nothing is left behind");
     }
 }
 
@@ -104,7 +108,7 @@ async fn c6_an_entry_whose_epochs_are_not_whole_counts_as_none() {
 async fn c6_states_of_an_entry_that_was_lost_do_not_show_through() {
     let server = start();
     let (store, view) = filled(&server).await;
-    server.command(&["UNLINK", &keys::entry(&view, PARTITION)]).expect("removed");
+    server.command(&["UNLINK", &keys::entry("test", &view, PARTITION)]).expect("removed");
     store.reset(&view, PARTITION, None, &fresh()).await.expect("reset");
     let (_, states) = store.states(&view, PARTITION, &[(Epoch(0), "a")]).await.expect("states");
     assert_eq!(states, [None]);
@@ -117,7 +121,7 @@ async fn c6_states_of_an_entry_that_was_lost_do_not_show_through() {
 async fn what_others_wrote_is_not_read_and_not_overwritten() {
     let server = start();
     let (store, view) = filled(&server).await;
-    let entry = keys::entry(&view, PARTITION);
+    let entry = keys::entry("test", &view, PARTITION);
     server.command(&["HSET", &entry, "format", "2"]).expect("set");
     assert_damaged(store.entry(&view, PARTITION).await, "format");
     assert_damaged(store.read(&view, PARTITION, Epoch(0)).await, "format");
@@ -218,7 +222,7 @@ async fn without_memory_a_write_changes_nothing() {
 
 #[test]
 fn an_address_that_is_none_is_refused_without_repeating_it() {
-    let error = RedisStore::connect("http://user:secret@host", RedisLimits::default()).expect_err("no address");
+    let error = RedisStore::connect("http://user:secret@host", "test", RedisLimits::default()).expect_err("no address");
     assert!(!error.to_string().contains("secret"), "{error}");
     assert!(error.to_string().contains("redis://"), "{error}");
 }

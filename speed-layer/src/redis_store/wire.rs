@@ -18,10 +18,10 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(script: &'a Script, view: &View, partition: PartitionId) -> Self {
-        let entry_key = keys::entry(view, partition);
+    pub(super) fn new(script: &'a Script, deployment: &str, view: &View, partition: PartitionId) -> Self {
+        let entry_key = keys::entry(deployment, view, partition);
         let mut script = script.prepare_invoke();
-        script.key(&entry_key).arg(keys::epochs(view, partition)).arg(FORMAT);
+        script.key(&entry_key).arg(keys::epochs(deployment, view, partition)).arg(FORMAT);
         Self { script, entry_key }
     }
 

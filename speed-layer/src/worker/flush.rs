@@ -98,7 +98,11 @@ impl Lane {
         Ok(Some((states, new_groups)))
     }
 
-    async fn collect(&self, parts: &SpeedParts, plan: datafusion::error::Result<LogicalPlan>) -> Result<Vec<RecordBatch>, Obstacle> {
+    async fn collect(
+        &self,
+        parts: &SpeedParts,
+        plan: datafusion::error::Result<LogicalPlan>,
+    ) -> Result<Vec<RecordBatch>, Obstacle> {
         let result = match plan {
             Ok(plan) => collect(&parts.session_state, plan).await,
             Err(error) => Err(error),
@@ -127,7 +131,8 @@ impl Lane {
         for (epoch, new) in new_groups {
             let groups = known.groups.get(epoch).copied().unwrap_or_default() + new;
             if groups > max {
-                let reason = format!("epoch {epoch} would have {groups} groups, above the limit of {max} for a view and partition");
+                let reason =
+                    format!("epoch {epoch} would have {groups} groups, above the limit of {max} for a view and partition");
                 return Err(Obstacle::Halt(reason));
             }
         }

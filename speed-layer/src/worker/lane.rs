@@ -71,7 +71,12 @@ impl Lane {
     }
 
     /// Reads the entry where it is not known and the hand-over where it is due, and rebuilds where they do not go together.
-    pub(super) async fn settle(&mut self, parts: &SpeedParts, first_epoch: Epoch, settled: &mut Settled) -> Result<(), SpeedError> {
+    pub(super) async fn settle(
+        &mut self,
+        parts: &SpeedParts,
+        first_epoch: Epoch,
+        settled: &mut Settled,
+    ) -> Result<(), SpeedError> {
         for _ in 0..SETTLE_ATTEMPTS_MAX {
             let now_ms = parts.clock.now_ms();
             let mut known = self.known.take();
@@ -129,7 +134,8 @@ impl Lane {
     }
 
     async fn load(&self, parts: &SpeedParts) -> Result<Option<Known>, SpeedError> {
-        let found = parts.store.groups(&self.view, parts.partition).await.map_err(|e| error::store(parts, self.view.name(), e))?;
+        let found =
+            parts.store.groups(&self.view, parts.partition).await.map_err(|e| error::store(parts, self.view.name(), e))?;
         Ok(found.map(|(entry, groups)| Known { entry, groups }))
     }
 

@@ -42,7 +42,8 @@ pub(super) struct Lag {
 impl Lag {
     /// Notes what was read.
     pub(super) fn read(&mut self, read: &ReadStep) {
-        let append_times = read.rows.column_by_name(APPEND_TIME).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
+        let append_times =
+            read.rows.column_by_name(APPEND_TIME).and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
         if let Some(last_us) = append_times.and_then(|times| times.values().last()) {
             self.append_time_ms = Some(last_us / 1000);
         }

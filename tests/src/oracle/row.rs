@@ -54,7 +54,8 @@ fn value(kind: ColumnKind, raw: &str) -> Option<Value> {
         ColumnKind::Text => Value::Text(serde_json::from_str(raw).ok()?),
         ColumnKind::Int => Value::Integer(serde_json::from_str::<i32>(raw).ok()?.into()),
         ColumnKind::BigInt => Value::Integer(serde_json::from_str(raw).ok()?),
-        ColumnKind::Double => Value::Real(serde_json::from_str(raw).ok()?),
+        // Not through serde_json, which may be off by the last bit.
+        ColumnKind::Double => Value::Real(raw.parse().ok().filter(|value: &f64| value.is_finite())?),
         ColumnKind::Boolean => Value::Integer(serde_json::from_str::<bool>(raw).ok()?.into()),
         ColumnKind::Json => Value::Text(raw.to_owned()),
         ColumnKind::Timestamp => {

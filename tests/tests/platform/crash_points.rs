@@ -160,7 +160,7 @@ async fn check_all(harness: &Harness, acknowledged: &BTreeSet<usize>) {
 }
 
 async fn run(number: usize, moment: Moment) {
-    let mut harness = Harness::prepare(SQL, Realtime::memory());
+    let mut harness = Harness::prepare(SQL, Realtime::surviving());
     let points = CrashPoints::armed(number, moment);
     let mut acknowledged = scenario(&mut harness, points.clone()).await;
     assert!(points.is_dead(), "operation {number} was not reached");
@@ -185,7 +185,7 @@ async fn run(number: usize, moment: Moment) {
 
 /// The operations of the scenario, when nobody dies.
 async fn operations() -> Vec<String> {
-    let mut harness = Harness::prepare(SQL, Realtime::memory());
+    let mut harness = Harness::prepare(SQL, Realtime::surviving());
     let points = CrashPoints::default();
     let acknowledged = scenario(&mut harness, points.clone()).await;
     assert_eq!(acknowledged.len(), BATCHES, "the scenario works when nobody dies");

@@ -30,7 +30,8 @@ impl Drop for Server {
     }
 }
 
-/// The commands of all ```sh blocks: one a line, except where a line ends in a backslash or begins a here-document.
+/// The commands of all ```sh blocks: one a line, except where a line ends in a backslash or within quotes, or begins a
+/// here-document.
 fn commands(text: &str) -> Vec<String> {
     let mut commands = Vec::new();
     let mut lines = text.lines();
@@ -39,22 +40,25 @@ fn commands(text: &str) -> Vec<String> {
             continue;
         }
         let mut pending = String::new();
-        let mut ends_with: Option<String> = None;
         for line in lines.by_ref().take_while(|line| line.trim() != "```") {
             pending.push_str(line);
             pending.push('\n');
-            if let Some((_, word)) = line.split_once("<<") {
-                ends_with = Some(word.trim_matches(['\'', '"', ' ']).to_owned());
-            } else if ends_with.as_deref().is_some_and(|word| line.trim() != word) || line.ends_with('\\') {
-                continue;
-            } else {
-                ends_with = None;
+            if is_complete(&pending) {
                 commands.push(std::mem::take(&mut pending));
             }
         }
     }
     commands.retain(|command| !command.trim().is_empty() && !command.trim_start().starts_with('#'));
     commands
+}
+
+fn is_complete(command: &str) -> bool {
+    if let Some((_, rest)) = command.split_once("<<") {
+        let (word, body) = rest.split_once([' ', '\n']).unwrap_or_default();
+        return body.lines().any(|line| line == word.trim_matches(['\'', '"']));
+    }
+    let within_quotes = ['"', '\''].iter().any(|quote| command.matches(*quote).count() % 2 == 1);
+    !within_quotes && !command.ends_with("\\\n")
 }
 
 /// Runs a shell with the command, with the built binary as `riomar` and a free port in place of the README's.
@@ -77,7 +81,15 @@ async fn ready(port: u16) {
     .await;
 }
 
-/// A copy of what a user has after `git clone`: the definitions and the configuration.
+/// A file of the user's own that the README's commands send.
+const EVENTS: (&str, &str) = (
+    "events.ndjson",
+    r#"{"event_id":"1","ts":"2026-11-20T10:00:00Z","path":"/","visitor":"a","status":200,"bytes":10}
+{"event_id":"2","ts":"2026-11-20T10:00:01Z","path":"/about","visitor":"b","status":200,"bytes":20}
+"#,
+);
+
+/// A copy of what a user has after `git clone`: the definitions and the configuration; and the user's own events.
 fn checkout(directory: &Path) {
     let schemas = directory.join("schemas");
     fs::create_dir(&schemas).expect("a writable directory");
@@ -87,6 +99,7 @@ fn checkout(directory: &Path) {
             fs::copy(&path, schemas.join(path.file_name().expect("a name"))).expect("a writable directory");
         }
     }
+    fs::write(directory.join(EVENTS.0), EVENTS.1).expect("a writable directory");
     fs::copy(root().join("riomar.toml"), directory.join("riomar.toml")).expect("the configuration");
 }
 
@@ -130,7 +143,7 @@ async fn every_command_works() {
 
 #[test]
 fn commands_are_found() {
-    let text =
-        "x\n```sh\nriomar up\n# why\ncurl a \\\n  b\n\ncat <<'END' > f\n1\nEND\n```\n```toml\nno = 1\n```\n```sh\nlast\n```\n";
-    assert_eq!(commands(text), ["riomar up\n", "curl a \\\n  b\n", "cat <<'END' > f\n1\nEND\n", "last\n"]);
+    let text = "x\n```sh\nriomar up\n# why\ncurl a \\\n  b\n\ncat > f <<'END'\n1\nEND\nriomar sql \"SELECT\n 1\"\n```\n```toml\nno = 1\n```\n```sh\nlast\n```\n";
+    let found = ["riomar up\n", "curl a \\\n  b\n", "cat > f <<'END'\n1\nEND\n", "riomar sql \"SELECT\n 1\"\n", "last\n"];
+    assert_eq!(commands(text), found);
 }

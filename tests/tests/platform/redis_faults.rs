@@ -59,8 +59,10 @@ impl Scenario {
         }
     }
 
-    /// Steps until the speed layer has caught up, as its loop would.
+    /// Steps until the speed layer has caught up, as its loop would. The next event, or the schedule's next cut, shows it that the
+    /// store is not as it left it.
     async fn rebuild(&self) {
+        self.harness.cut(Who::First).await.expect("a cut does not need Redis");
         eventually("the realtime views to be rebuilt", async || {
             self.harness.clock().advance(std::time::Duration::from_secs(2));
             matches!(self.harness.speed(Who::First).await, Ok(0)).then_some(())

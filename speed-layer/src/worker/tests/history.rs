@@ -47,7 +47,9 @@ impl FakeHistory {
     pub fn publish(&self, view: &Name, partition: PartitionId) -> bool {
         let before = self.current(view);
         let mut past = self.past();
-        let Some((&cut, &position)) = past.cut_positions.last_key_value().filter(|(cut, _)| **cut > before.cut) else { return false };
+        let Some((&cut, &position)) = past.cut_positions.last_key_value().filter(|(cut, _)| **cut > before.cut) else {
+            return false;
+        };
         let positions = BTreeMap::from([(partition, position)]);
         let next = HandOver { generation: before.generation + 1, cut, previous_cut: before.cut, positions };
         past.hand_overs.insert(view.clone(), next);

@@ -71,7 +71,7 @@ impl InRedis<'_> {
 impl Accidents for InRedis<'_> {
     fn store(&self) -> Arc<dyn RealtimeStore> {
         let limits = RedisLimits { call_timeout: Duration::from_secs(30), ..RedisLimits::default() };
-        Arc::new(RedisStore::connect(&self.server.url(), limits).expect("an address"))
+        Arc::new(RedisStore::connect(&self.server.url(), "test", limits).expect("an address"))
     }
 
     fn empty(&mut self) {
@@ -118,7 +118,17 @@ impl<'a> Schedule<'a> {
         }
         let batch_records_max = random.random_range(1..12);
         world.limits = SpeedLimits { batch_records_max, removal_grace: Duration::from_secs(60), ..world.limits };
-        Self { random, world, accidents, workers: Vec::new(), ids: 0, cuts: first_epoch, told: String::new(), fenced: 0, rebuilds: 0 }
+        Self {
+            random,
+            world,
+            accidents,
+            workers: Vec::new(),
+            ids: 0,
+            cuts: first_epoch,
+            told: String::new(),
+            fenced: 0,
+            rebuilds: 0,
+        }
     }
 
     async fn act(&mut self) {
@@ -173,7 +183,12 @@ impl<'a> Schedule<'a> {
             };
             // Late events among them.
             let minute = self.random.random_range(-3..3);
-            written.push(Written::Hit(Hit { id: format!("id {id}"), minute, key: format!("k{}", id % 5), amount: id as i64 * 7 + 1 }));
+            written.push(Written::Hit(Hit {
+                id: format!("id {id}"),
+                minute,
+                key: format!("k{}", id % 5),
+                amount: id as i64 * 7 + 1,
+            }));
         }
         self.world.append(written).await;
     }

@@ -72,7 +72,11 @@ async fn states_that_are_handed_over_are_removed_once_after_the_grace_period() {
     let calls = world.store.calls.load(Ordering::SeqCst);
     world.clock.advance(world.limits.removal_grace);
     step(&mut worker).await;
-    assert_eq!(world.store.calls.load(Ordering::SeqCst), calls, "a hand-over is cleaned up after once, and an idle step asks nothing");
+    assert_eq!(
+        world.store.calls.load(Ordering::SeqCst),
+        calls,
+        "a hand-over is cleaned up after once, and an idle step asks nothing"
+    );
 }
 
 #[tokio::test]
@@ -137,7 +141,8 @@ async fn c10_a_view_whose_sql_fails_is_halted_and_the_others_go_on() {
     let ratio = world.views.pop().expect("the last by name");
     assert_eq!(ratio.name().as_str(), "ratio");
     world.hits(2, 2).await;
-    let mut worker = SpeedWorker::open(SpeedParts { views: [world.views.clone(), vec![ratio.clone()]].concat(), ..world.parts() });
+    let mut worker =
+        SpeedWorker::open(SpeedParts { views: [world.views.clone(), vec![ratio.clone()]].concat(), ..world.parts() });
     assert!(step(&mut worker).await.halted.is_empty());
     world.hits(3, 3).await; // the third has amount 2
     let halting = step(&mut worker).await;
@@ -225,12 +230,12 @@ async fn c6_a_store_that_is_down_loses_nothing() {
 #[tokio::test]
 async fn a_damaged_view_does_not_hold_back_the_others_and_is_not_overwritten() {
     let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
-    let store = RedisStore::connect(&server.url(), RedisLimits::default()).expect("an address");
+    let store = RedisStore::connect(&server.url(), "test", RedisLimits::default()).expect("an address");
     let mut world = World::new(Arc::new(store), 0, 0).await;
     world.hits(3, 3).await;
     let mut worker = world.worker();
     step(&mut worker).await;
-    let entry_key = keys::entry(&world.views[0], PARTITION);
+    let entry_key = keys::entry("test", &world.views[0], PARTITION);
     server.command(&["HSET", &entry_key, "format", "99"]).expect("set");
     for _ in 0..2 {
         world.hits(3, 3).await;

@@ -275,7 +275,8 @@ impl World {
             let column = |name: &str| batch.column_by_name(name).expect("a column").clone();
             let minutes = column("window_start");
             let minutes = minutes.as_primitive::<TimestampMicrosecondType>();
-            let number = |name: &str| cast(&column(name), &DataType::Int64).expect("a number").as_primitive::<Int64Type>().clone();
+            let number =
+                |name: &str| cast(&column(name), &DataType::Int64).expect("a number").as_primitive::<Int64Type>().clone();
             let (counts, amounts) = (number("events"), number("amount"));
             let keys = batch.column_by_name("key").map(|keys| keys.as_string::<i32>());
             for row in 0..batch.num_rows() {
