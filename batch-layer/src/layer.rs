@@ -20,11 +20,15 @@ use crate::{
     landing::{Landing, LandingLimits, LandingParts},
     master::{LandedPartition, Master},
     recompute::{GROUPS_PER_VIEW_MAX, Recompute},
+    retention,
     runs::{RunParts, RunRequest, Runs},
     scan,
     schedule::Schedule,
     telemetry,
 };
+
+/// How long the log holds a record that has landed: a day, in which a new Redis or a new view is filled from the log alone.
+pub const LOG_RETAIN_MS: i64 = 86_400_000;
 
 /// How the batch layer works. Plain data; the defaults serve a single machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub struct BatchConfig {
     pub compaction: CompactionLimits,
     /// How long generations stay.
     pub retention: Retention,
+    /// How long the log holds a record that has landed, in milliseconds.
+    pub log_retain_ms: i64,
     /// Groups that one view may have.
     pub groups_per_view_max: u64,
     /// How many threads a query is spread over.
@@ -47,6 +53,7 @@ impl Default for BatchConfig {
             landing: LandingLimits::default(),
             compaction: CompactionLimits::default(),
             retention: Retention::default(),
+            log_retain_ms: LOG_RETAIN_MS,
             groups_per_view_max: GROUPS_PER_VIEW_MAX,
             target_partitions: std::thread::available_parallelism().map_or(2, usize::from),
         }
@@ -217,12 +224,16 @@ impl BatchLayer {
         Ok(account)
     }
 
-    /// Merges small files of a stream's master dataset, and removes what neither it nor its views need any more.
+    /// Merges small files of a stream's master dataset, and removes what neither it nor its views need any more: from the log what
+    /// has landed long ago, old commits, merged files and old generations.
     ///
     /// # Errors
     /// Any; nothing is lost, and the next call goes on.
     pub async fn maintain(&self, stream: &Name) -> Result<Compacted, BatchError> {
-        let compacted = compaction::compact(&self.context, self.master(stream)?, &self.config.compaction).await?;
+        let master = self.master(stream)?;
+        retention::trim(&self.context, self.log.as_ref(), master, self.config.log_retain_ms).await?;
+        let compacted = compaction::compact(&self.context, master, &self.config.compaction).await?;
+        master.remove_old_commits().await?;
         for view in self.catalog.views_of(stream) {
             self.generations.remove_old(view).await?;
         }

@@ -23,6 +23,7 @@ pub mod master;
 mod objects;
 mod parquet_file;
 pub mod recompute;
+pub mod retention;
 pub mod runs;
 pub mod scan;
 pub mod schedule;

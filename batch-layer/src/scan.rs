@@ -1,12 +1,15 @@
 //! Reading an explicit list of Parquet files as a table: projection, and files and row groups left out by their statistics.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
-use arrow::datatypes::SchemaRef;
+use arrow::{
+    array::{ArrayRef, BooleanArray},
+    datatypes::SchemaRef,
+};
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session, TableProvider},
-    common::{ColumnStatistics, DFSchema, ScalarValue, Statistics, pruning::PrunableStatistics, stats::Precision},
+    common::{Column, DFSchema, ScalarValue, pruning::PruningStatistics},
     datasource::{
         listing::PartitionedFile,
         physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource, parquet::CachedParquetFileReaderFactory},
@@ -22,6 +25,9 @@ use datafusion::{
 };
 use object_store::{ObjectStore, path::Path};
 use url::Url;
+
+#[cfg(test)]
+mod tests;
 
 /// The name under which queries know the object store. No SQL text can name a file by it.
 pub const DATA_URL: &str = "riomar://data/";
@@ -89,30 +95,58 @@ impl fmt::Debug for ParquetFiles {
 impl ParquetFiles {
     /// The files that may hold rows which pass the filter.
     fn prune(&self, predicate: Option<&Arc<dyn PhysicalExpr>>) -> Result<Vec<&ScanFile>> {
-        let Some(predicate) = predicate else { return Ok(self.files.iter().collect()) };
+        let Some(predicate) = predicate.filter(|_| !self.files.is_empty()) else { return Ok(self.files.iter().collect()) };
         let pruning = PruningPredicateBuilder::new().with_file_schema(self.schema.clone()).try_build(predicate.clone())?;
         if pruning.always_true() {
             return Ok(self.files.iter().collect());
         }
-        let statistics = self.files.iter().map(|file| Arc::new(self.statistics(file))).collect();
-        let keep = pruning.prune(&PrunableStatistics::new(statistics, self.schema.clone()))?;
+        let keep = pruning.prune(self)?;
         Ok(self.files.iter().zip(keep).filter_map(|(file, keep)| keep.then_some(file)).collect())
     }
 
-    /// Bounds for pruning only. They are called exact because the pruning looks at nothing else; being wider than the values they
-    /// must not reach the plan, which would answer `min` and `max` with them.
-    fn statistics(&self, file: &ScanFile) -> Statistics {
-        let mut statistics = Statistics::new_unknown(&self.schema);
-        for range in &file.ranges {
-            if let Ok(index) = self.schema.index_of(&range.column) {
-                statistics.column_statistics[index] = ColumnStatistics {
-                    min_value: Precision::Exact(range.min.clone()),
-                    max_value: Precision::Exact(range.max.clone()),
-                    ..ColumnStatistics::new_unknown()
-                };
-            }
+    /// One bound of a column in every file, null for a file that says nothing of it; `None` where no file does.
+    ///
+    /// They are for leaving out files only. Being wider than the values they must not reach the plan, which would answer `min` and
+    /// `max` with them.
+    fn bounds(&self, column: &Column, bound: fn(&ColumnRange) -> &ScalarValue) -> Option<ArrayRef> {
+        let data_type = self.schema.field_with_name(column.name()).ok()?.data_type();
+        // An array has one type, so a null has the column's: an untyped one would cost all files their bounds.
+        let unknown = ScalarValue::try_from(data_type).ok()?;
+        let of_file = |file: &ScanFile| {
+            let range = file.ranges.iter().find(|range| range.column == column.name());
+            range.map(bound).filter(|value| value.data_type() == *data_type).unwrap_or(&unknown).clone()
+        };
+        let bounds: Vec<_> = self.files.iter().map(of_file).collect();
+        if bounds.iter().all(ScalarValue::is_null) {
+            return None;
         }
-        statistics
+        ScalarValue::iter_to_array(bounds).ok()
+    }
+}
+
+impl PruningStatistics for ParquetFiles {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.bounds(column, |range| &range.min)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.bounds(column, |range| &range.max)
+    }
+
+    fn num_containers(&self) -> usize {
+        self.files.len()
+    }
+
+    fn null_counts(&self, _column: &Column) -> Option<ArrayRef> {
+        None
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        None
+    }
+
+    fn contained(&self, _column: &Column, _values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
     }
 }
 

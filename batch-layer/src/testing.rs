@@ -1,5 +1,6 @@
 //! What the tests of this crate share: a stream with a view, events, a clock that never waits, and an object store that fails.
 
+mod counting_store;
 mod fault_store;
 mod oracle;
 
@@ -19,6 +20,7 @@ use riomar_schemas::{Catalog, Epoch, Name, PartitionId, Stream, View, record::Re
 use uuid::Uuid;
 
 pub(crate) use self::{
+    counting_store::CountingStore,
     fault_store::{Fault, FaultStore},
     oracle::{expected_rows, landed_rows},
 };

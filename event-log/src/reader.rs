@@ -5,6 +5,12 @@
 //! - A record is a duplicate if an earlier *kept* record of the partition has its id, in the same epoch or in the `dedup_epochs`
 //!   epochs before it. A duplicate does not prolong the memory of its id.
 //! - A record that breaks its stream's schema has no id, and is returned for quarantine.
+//!
+//! A record is decoded once: by whoever lands it. A reader that is opened below the landed position takes the rows up to there from
+//! the master dataset, and only what has not landed from the log. The log may still hold the older records, but what they decode to
+//! depends on the stream as it is declared now, and a stream may have been given columns since they landed. So both layers fold the
+//! same rows by construction, whether a view is computed from the master dataset or rebuilt through a reader. Landing itself opens
+//! its readers at the landed position, and reads the log alone.
 
 mod ids;
 mod past;
@@ -42,9 +48,9 @@ pub struct ReadStep {
     pub to: ReaderPosition,
     /// The kept events, in order of their offsets, in [`Stream::row_schema`].
     pub rows: RecordBatch,
-    /// Number of records left out as duplicates; 0 where the rows come from the master dataset, which has none.
+    /// Number of records left out as duplicates; 0 where the rows come from the master dataset: landing counted those.
     pub duplicates: u64,
-    /// Records that do not decode; none where the rows come from the master dataset.
+    /// Records that do not decode; none where the rows come from the master dataset: landing quarantined those.
     pub undecodable: Vec<Undecodable>,
     /// Cuts that opened an epoch: its number, and the first position behind the cut. None where the rows come from the master
     /// dataset: landing recorded those when it passed them.
@@ -75,7 +81,9 @@ pub struct EpochReader {
     position: ReaderPosition,
     ids: KeptIds,
     decoder: EventDecoder,
-    /// The rest of the rows that the log no longer holds, while they are being read.
+    /// How far the rows come from the master dataset.
+    landed: Offset,
+    /// The rest of those rows, while they are being read.
     past: Option<Past>,
 }
 
@@ -92,7 +100,8 @@ impl fmt::Debug for EpochReader {
 
 impl EpochReader {
     /// A reader that starts at `position`, with the ids of the epochs that `dedup_epochs` reaches back to: from the master
-    /// dataset, and from the log where landing is behind `position`.
+    /// dataset, and from the log where landing is behind `position`. Where landing is ahead of `position`, the rows between come
+    /// from the master dataset.
     ///
     /// # Errors
     /// Whatever the log or the history reports; [`LogError::OutOfRange`] where the log no longer holds what lies between landing
@@ -104,11 +113,12 @@ impl EpochReader {
         partition: PartitionId,
         position: ReaderPosition,
     ) -> Result<Self, LogError> {
+        let landed = history.landed(&stream, partition).await?;
         let ids = KeptIds::new(stream.dedup_epochs);
         let decoder = EventDecoder::new(stream.clone());
-        let mut reader = Self { log, history, stream, partition, position, ids, decoder, past: None };
+        let mut reader = Self { log, history, stream, partition, position, ids, decoder, landed: landed.offset, past: None };
         if reader.stream.dedup_by.is_some() {
-            reader.load_ids().await?;
+            reader.load_ids(landed).await?;
         }
         Ok(reader)
     }
@@ -119,30 +129,34 @@ impl EpochReader {
         self.position
     }
 
-    /// Reads on. Where the log no longer holds the position, the rows come from the master dataset.
+    /// Reads on: from the master dataset what had landed when the reader was opened, and what the log no longer holds; from the
+    /// log everything else.
     ///
     /// # Errors
     /// [`LogError::OutOfRange`] where neither log nor master dataset has the next record; after any error the reader may be used
     /// again and stands where it stood.
     pub async fn next(&mut self, limit: ReadLimit) -> Result<ReadStep, LogError> {
         // The position and the ids change behind the last await, so a step that fails or is given up has not happened.
-        if let Some(past) = self.past.take() {
+        let past = match self.past.take() {
+            None if self.position.offset < self.landed => self.open_past().await?,
+            past => past,
+        };
+        if let Some(past) = past {
             return self.next_of_past(past, limit).await;
         }
         match self.log.read(&self.stream.name, self.partition, self.position.offset, limit).await {
             Ok(records) => self.fold(records),
-            Err(trimmed @ LogError::OutOfRange { wanted, start, .. }) if wanted < start => {
-                let past = self.open_past(trimmed).await?;
-                self.next_of_past(past, limit).await
-            }
+            Err(trimmed @ LogError::OutOfRange { wanted, start, .. }) if wanted < start => match self.open_past().await? {
+                Some(past) => self.next_of_past(past, limit).await,
+                None => Err(trimmed),
+            },
             Err(error) => Err(error),
         }
     }
 
     /// Loads the ids that records behind the position may repeat.
-    async fn load_ids(&mut self) -> Result<(), LogError> {
+    async fn load_ids(&mut self, landed: ReaderPosition) -> Result<(), LogError> {
         let target = self.position;
-        let landed = self.history.landed(&self.stream, self.partition).await?;
         // Rows that landed behind the position are not the past of this reader.
         let start = if landed.offset < target.offset { landed } else { target };
         let horizon = start.epoch.dedup_horizon(self.stream.dedup_epochs);

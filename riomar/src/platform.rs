@@ -16,7 +16,7 @@ use std::{fmt, sync::Arc};
 
 use axum::Router;
 use object_store::ObjectStore;
-use riomar_batch_layer::{BatchComponents, BatchLayer, landing::Landing};
+use riomar_batch_layer::{BatchComponents, BatchError, BatchLayer, landing::Landing};
 use riomar_event_log::{Clock, EmbeddedLog, Log, quarantine::Quarantine};
 use riomar_schemas::{Catalog, PartitionId, session::session_state};
 use riomar_serving_layer::{self as serving, AppState};
@@ -81,6 +81,10 @@ impl Platform {
         let Parts { catalog, log, objects, realtime, clock, settings } = parts;
         let quarantine = Quarantine::new(Arc::clone(&log));
         for stream in catalog.streams() {
+            let present = log.partitions(&stream.name).await?;
+            if present > stream.partitions {
+                return Err(PlatformError::FewerPartitions { stream: stream.name.clone(), present, declared: stream.partitions });
+            }
             log.create(&stream.name, stream.partitions).await?;
             quarantine.create(&stream.name).await?;
         }
@@ -93,6 +97,13 @@ impl Platform {
             fresh_ids: settings.fresh_ids.clone(),
         };
         let batch = Arc::new(BatchLayer::new(components, settings.batch));
+        for stream in catalog.streams() {
+            // An object store that does not answer is waited for by those who need it; a declaration that does not fit stays so.
+            let master = batch.master(&stream.name).map_err(PlatformError::Schema)?;
+            if let Err(error @ BatchError::SchemaChanged { .. }) = master.snapshot().await {
+                return Err(PlatformError::Schema(error));
+            }
+        }
         let layers = Layers { catalog, log, realtime, clock, settings, batch };
         Ok(Self {
             services: wiring::services(&layers, quarantine)?,

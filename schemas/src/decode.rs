@@ -33,6 +33,7 @@ use arrow::{
     record_batch::RecordBatch,
 };
 
+pub(crate) use self::time::TIMESTAMPS_US;
 use self::{
     fields::Fields,
     key::KeyHash,

@@ -38,6 +38,8 @@ pub(crate) fn shown(report: &AuditReport) -> Value {
 async fn post_audit(State(state): State<AppState>, Path(view): Path<String>) -> Result<Json<Value>, ApiError> {
     let view = state.view(&view)?;
     let _room = state.audit_room.0.try_acquire().map_err(|_| ApiError::Overloaded("another audit is under way"))?;
-    let report = state.query.audit(&view, state.clock.as_ref()).await?;
-    Ok(Json(shown(&report)))
+    let (report, degraded) = state.query.audit(&view, state.clock.as_ref()).await?;
+    let mut value = shown(&report);
+    value["degraded"] = serde_json::to_value(degraded).unwrap_or_default();
+    Ok(Json(value))
 }

@@ -39,10 +39,17 @@ async fn audit_new(state: &AppState, audited: &mut HashMap<Name, u64>) {
                 audited.insert(view.name().clone(), report.generation);
                 let view = view.name().to_string();
                 metrics::counter!("riomar_hand_over_audits_total", "view" => view.clone()).increment(1);
-                metrics::gauge!("riomar_hand_over_differing_groups", "view" => view.clone()).set(report.comparison.differing as f64);
+                metrics::gauge!("riomar_hand_over_differing_groups", "view" => view.clone())
+                    .set(report.comparison.differing as f64);
                 if !report.comparison.is_equal() {
                     let (differing, groups) = (report.comparison.differing, report.comparison.groups);
-                    tracing::error!(view, generation = report.generation, differing, groups, "batch view and realtime view differ");
+                    tracing::error!(
+                        view,
+                        generation = report.generation,
+                        differing,
+                        groups,
+                        "batch view and realtime view differ"
+                    );
                 }
             }
             Ok(None) => {}

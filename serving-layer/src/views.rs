@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use arrow::datatypes::DataType;
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -189,8 +190,14 @@ fn rows_request(view: &View, mut parameters: Parameters, rows_max: usize) -> Res
         let name = column.name.as_str();
         allowed.push(name);
         if let Some(text) = parameters.take(name)? {
-            let value = ScalarValue::try_from_string(text, &column.data_type);
-            let value = value.map_err(|_| invalid(name, format!("expected a {}", type_name(&column.data_type))))?;
+            // Nothing is no number and no time: it asks for rows without a value. In VARCHAR it is the empty text.
+            let value = match text.is_empty() && column.data_type != DataType::Utf8 {
+                true => ScalarValue::try_from(&column.data_type),
+                false => ScalarValue::try_from_string(text, &column.data_type),
+            };
+            let value = value.map_err(|_| {
+                invalid(name, format!("expected {}, or nothing for rows without a value", type_name(&column.data_type)))
+            })?;
             request.equals.push((name.to_owned(), value));
         }
     }

@@ -5,8 +5,10 @@
 //! reply that was lost, or a second worker of the same partition cannot count anything twice: whoever is fenced reads the entry
 //! again and goes on from there.
 //!
-//! Each view has a lane of its own: a view that is halted, damaged or rebuilt does not hold back the others. [`decision`] says from
-//! facts alone when a view is rebuilt; [`run`] is the loop around [`SpeedWorker::step`].
+//! Each view has a lane of its own: a view that is halted, damaged or rebuilt does not hold back the others. A view that fails is
+//! left alone for a pause, which doubles with each failure in a row, while the others go on; then it reads on from its own position,
+//! and the others skip the rows that they have. [`decision`] says from facts alone when a view is rebuilt; [`run`] is the loop around
+//! [`SpeedWorker::step`].
 
 pub mod decision;
 mod error;
@@ -32,6 +34,8 @@ pub use decision::RebuildReason;
 pub use error::SpeedError;
 pub use run::run;
 
+/// How many readers a worker keeps: the one that is used, and that of the views further on while it is used for one that came back.
+const READERS_MAX: usize = 2;
 /// How many views of a partition are worked on at once: while one waits for the store, the next one folds.
 const LANES_AT_ONCE: usize = 8;
 
@@ -52,7 +56,7 @@ pub struct SpeedLimits {
     pub hand_over_interval: Duration,
     /// For how long after a hand-over the epochs that only older generations need are kept: a query may still be reading them.
     pub removal_grace: Duration,
-    /// Pause after a step that failed; it doubles with each failure in a row.
+    /// Pause of a view that failed, and of a worker whose whole step failed; it doubles with each failure in a row.
     pub retry_pause_min: Duration,
     /// The longest such pause.
     pub retry_pause_max: Duration,
@@ -117,7 +121,8 @@ pub struct SpeedWorker {
     parts: SpeedParts,
     lanes: Vec<Lane>,
     first_epoch: Option<Epoch>,
-    reader: Option<EpochReader>,
+    /// The one used last comes last.
+    readers: Vec<EpochReader>,
     lag: Lag,
 }
 
@@ -136,8 +141,10 @@ pub struct WorkerStep {
     pub rebuilds: Vec<(Name, RebuildReason)>,
     /// Views that stopped in this step, and why.
     pub halted: Vec<(Name, String)>,
-    /// Views that could not be worked on. They try again in the next step; the others went on.
+    /// Views that could not be worked on. They try again after a pause; the others went on.
     pub failed: Vec<(Name, SpeedError)>,
+    /// Views that were left alone because they failed a short while ago.
+    pub paused: Vec<Name>,
 }
 
 impl SpeedWorker {
@@ -145,7 +152,7 @@ impl SpeedWorker {
     #[must_use]
     pub fn open(parts: SpeedParts) -> Self {
         let lanes = parts.views.iter().cloned().map(Lane::new).collect();
-        Self { parts, lanes, first_epoch: None, reader: None, lag: Lag::default() }
+        Self { parts, lanes, first_epoch: None, readers: Vec::new(), lag: Lag::default() }
     }
 
     /// Its partition.
@@ -176,23 +183,30 @@ impl SpeedWorker {
     async fn read_fold_write(&mut self, wait: Duration) -> Result<WorkerStep, SpeedError> {
         let mut step = WorkerStep::default();
         self.settle(&mut step).await?;
-        let Some(from) = self.lanes.iter().filter_map(Lane::position).min_by_key(|position| position.offset) else {
+        // One moment for the whole step: a view whose pause ends during it has not been read for.
+        let now_ms = self.parts.clock.now_ms();
+        let Some(from) = self.positions(now_ms).min_by_key(|position| position.offset) else {
             self.fail_if_nothing_went_well(&mut step)?;
             self.parts.clock.sleep(wait).await;
             return Ok(step);
         };
-        let read = self.read(from, wait).await?;
+        let read = self.read(from, now_ms, wait).await?;
         step.records = read.to.offset.0 - read.from.offset.0;
         step.position = Some(read.to);
         if step.records > 0 {
-            self.flush(&read, &mut step).await;
+            self.flush(&read, now_ms, &mut step).await;
         }
         self.lag.read(&read);
         self.fail_if_nothing_went_well(&mut step)?;
         Ok(step)
     }
 
-    /// Brings every view's entry in line with its hand-over.
+    /// Where the views go on that can.
+    fn positions(&self, now_ms: i64) -> impl Iterator<Item = ReaderPosition> {
+        self.lanes.iter().filter_map(move |lane| lane.position(now_ms))
+    }
+
+    /// Brings every view's entry in line with its hand-over, save those that are paused.
     async fn settle(&mut self, step: &mut WorkerStep) -> Result<(), SpeedError> {
         let first_epoch = match self.first_epoch {
             Some(epoch) => epoch,
@@ -203,10 +217,17 @@ impl SpeedWorker {
             }
         };
         let parts = &self.parts;
-        let settling = self.lanes.iter_mut().map(|lane| {
+        let now_ms = parts.clock.now_ms();
+        let (paused, trying): (Vec<_>, Vec<_>) = self.lanes.iter_mut().partition(|lane| lane.is_paused(now_ms));
+        step.paused = paused.into_iter().map(|lane| lane.view.name().clone()).collect();
+        let settling = trying.into_iter().map(|lane| {
             let settle = async move {
                 let mut settled = Settled::default();
                 let result = lane.settle(parts, first_epoch, &mut settled).await;
+                // A view whose removals fail can still be folded.
+                if result.is_err() && !lane.is_known() {
+                    lane.pause(parts);
+                }
                 (lane.view.name().clone(), settled, result)
             };
             settle.boxed()
@@ -221,11 +242,11 @@ impl SpeedWorker {
         Ok(())
     }
 
-    /// Reads on from `from`, with a new reader where the present one stands elsewhere.
-    async fn read(&mut self, from: ReaderPosition, wait: Duration) -> Result<ReadStep, SpeedError> {
-        let parts = &self.parts;
+    /// Reads on from `from`, with a new reader where none stands there.
+    async fn read(&mut self, from: ReaderPosition, now_ms: i64, wait: Duration) -> Result<ReadStep, SpeedError> {
         // Taken out: a reader whose future was dropped halfway is not used again.
-        let standing_there = self.reader.take().filter(|reader| reader.position().offset == from.offset);
+        let standing_there = self.take_reader(from, now_ms);
+        let parts = &self.parts;
         let mut reader = match standing_there {
             Some(reader) => reader,
             None => EpochReader::open(parts.log.clone(), parts.history.clone(), parts.stream.clone(), parts.partition, from)
@@ -234,15 +255,27 @@ impl SpeedWorker {
         };
         let limit = ReadLimit { records: parts.limits.batch_records_max, bytes: parts.limits.batch_bytes_max, wait };
         let read = reader.next(limit).await.map_err(|e| error::log(parts, e));
-        self.reader = Some(reader);
+        self.readers.push(reader);
         read
     }
 
+    /// Takes out the reader that stands at `from`, and lets go of those that stand where no view goes on.
+    fn take_reader(&mut self, from: ReaderPosition, now_ms: i64) -> Option<EpochReader> {
+        let wanted: Vec<_> = self.positions(now_ms).map(|position| position.offset).collect();
+        self.readers.retain(|reader| wanted.contains(&reader.position().offset));
+        let place = self.readers.iter().rposition(|reader| reader.position().offset == from.offset);
+        let reader = place.map(|place| self.readers.remove(place));
+        // Room for the one that is about to be used.
+        let surplus = self.readers.len().saturating_sub(READERS_MAX - 1);
+        self.readers.drain(..surplus);
+        reader
+    }
+
     /// Folds what was read into every view that has not gone further already.
-    async fn flush(&mut self, read: &ReadStep, step: &mut WorkerStep) {
+    async fn flush(&mut self, read: &ReadStep, now_ms: i64, step: &mut WorkerStep) {
         let parts = &self.parts;
-        let behind =
-            self.lanes.iter_mut().filter(|lane| lane.position().is_some_and(|position| position.offset < read.to.offset));
+        let read_for = read.from.offset..read.to.offset;
+        let behind = self.lanes.iter_mut().filter(|lane| lane.position(now_ms).is_some_and(|at| read_for.contains(&at.offset)));
         let flushing = behind.map(|lane| {
             let flush = async move {
                 let result = lane.flush(parts, read).await;

@@ -95,6 +95,15 @@ impl Up {
         &self.url
     }
 
+    /// The memory that it holds, in bytes.
+    ///
+    /// # Panics
+    /// When it is gone.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        resident_bytes(&self.child.id().to_string())
+    }
+
     /// Ends it as a power failure would: SIGKILL.
     ///
     /// # Panics
@@ -117,6 +126,17 @@ impl Drop for Up {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The memory that a process holds, in bytes; `self` is this one.
+///
+/// # Panics
+/// When there is no such process.
+#[must_use]
+pub fn resident_bytes(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("Linux, and a process that runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a resident size");
+    line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok()).expect("a number") * 1024
 }
 
 /// Asks again and again until there is an answer.

@@ -19,7 +19,7 @@ use riomar_schemas::{
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-pub use self::compare::{Comparison, DIFFERENCES_KEPT_MAX, Difference, FLOAT_TOLERANCE, SKETCH_TOLERANCE, compare};
+pub use self::compare::{Comparison, DIFFERENCES_KEPT_MAX, Difference, FLOAT_TOLERANCE, PERCENTILE_TOLERANCE, compare};
 use crate::{
     context::Context,
     error::BatchError,

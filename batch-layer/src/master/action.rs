@@ -87,7 +87,7 @@ impl Line {
         let configuration = [
             // Rows are never changed or taken away; files may still be merged.
             ("delta.appendOnly", "true"),
-            // Every commit stays: a reader that is behind goes through them one by one.
+            // Old commits are removed by Riomar alone, which knows how far behind its own readers may be.
             ("delta.enableExpiredLogCleanup", "false"),
         ];
         let meta_data = MetaData {

@@ -9,6 +9,7 @@ use arrow::{
     compute::cast,
     datatypes::{DataType, Int64Type},
 };
+use bytes::Bytes;
 use deltalake_core::{DeltaTableBuilder, checkpoints::create_checkpoint};
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -19,7 +20,7 @@ use url::Url;
 
 use super::{
     action::{Add, Line, MetaData, Remove, Txn},
-    log_folder,
+    cleanup, log_folder,
     snapshot::MasterSnapshot,
 };
 use crate::{context::Context, error::BatchError, objects};
@@ -34,13 +35,42 @@ struct LastCheckpoint {
     parts: Option<u64>,
 }
 
+/// The version of the checkpoint that readers begin at, as far as is noted.
+pub(super) async fn hinted(context: &Context, stream: &Stream) -> Result<Option<u64>, BatchError> {
+    let path = log_folder(&stream.name).join("_last_checkpoint");
+    let Some(hint) = objects::read(context, &path).await? else { return Ok(None) };
+    match serde_json::from_slice(&hint) {
+        Ok(LastCheckpoint { version, parts: None | Some(1) }) => Ok(Some(version)),
+        _ => Ok(None),
+    }
+}
+
+/// The newest checkpoint that there is, with its content. Looks through the whole log where the note is missing or old.
+async fn find(context: &Context, stream: &Stream) -> Result<Option<(u64, Path, Bytes)>, BatchError> {
+    let path = |version: u64| log_folder(&stream.name).join(format!("{version:020}.checkpoint.parquet"));
+    if let Some(version) = hinted(context, stream).await?
+        && let Some(bytes) = objects::read(context, &path(version)).await?
+    {
+        return Ok(Some((version, path(version), bytes)));
+    }
+    let files = cleanup::log_files(context, stream).await?;
+    if let Some(newest) = files.iter().rfind(|file| file.is_checkpoint) {
+        let bytes = objects::read(context, &path(newest.version)).await?;
+        return Ok(bytes.map(|bytes| (newest.version, path(newest.version), bytes)));
+    }
+    match files.first() {
+        // Beginning a new table here would give numbers of commits twice.
+        Some(first) if first.version > 0 => {
+            let detail = format!("it begins with version {}, and there is no checkpoint", first.version);
+            Err(BatchError::damaged(log_folder(&stream.name), detail))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The state at the newest checkpoint; `None` where there is none, and the commits are read from the first on.
 pub(super) async fn load(context: &Context, stream: &Arc<Stream>) -> Result<Option<MasterSnapshot>, BatchError> {
-    let folder = log_folder(&stream.name);
-    let Some(hint) = objects::read(context, &folder.clone().join("_last_checkpoint")).await? else { return Ok(None) };
-    let Ok(LastCheckpoint { version, parts: None | Some(1) }) = serde_json::from_slice(&hint) else { return Ok(None) };
-    let path = folder.join(format!("{version:020}.checkpoint.parquet"));
-    let Some(bytes) = objects::read(context, &path).await? else { return Ok(None) };
+    let Some((version, path, bytes)) = find(context, stream).await? else { return Ok(None) };
     let damaged = |error: &dyn std::fmt::Display| BatchError::damaged(&path, error);
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
         .and_then(ParquetRecordBatchReaderBuilder::build)

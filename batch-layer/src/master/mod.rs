@@ -6,6 +6,7 @@
 
 mod action;
 mod checkpoint;
+mod cleanup;
 mod data_file;
 mod partition;
 mod schema;
@@ -34,6 +35,8 @@ use crate::{
 
 /// How often a commit is tried while others commit first.
 const COMMIT_ATTEMPTS_MAX: u32 = 100;
+/// A version that was the newest this long ago is not followed by its commits any more, but read anew. Commits stay much longer.
+const FOLLOW_MAX_MS: i64 = cleanup::COMMITS_RETAIN_MS / 7;
 
 /// The folder of a table's commits.
 fn log_folder(stream: &Name) -> Path {
@@ -97,14 +100,23 @@ impl Change {
 pub struct Master {
     context: Context,
     stream: Arc<Stream>,
-    newest: Mutex<Option<Arc<MasterSnapshot>>>,
+    newest: Mutex<Option<Newest>>,
+    /// The version of the checkpoint that old commits were last removed for.
+    cleaned: Mutex<u64>,
+}
+
+/// The version that was the newest at some time, in milliseconds since 1970-01-01 UTC.
+#[derive(Debug)]
+struct Newest {
+    snapshot: Arc<MasterSnapshot>,
+    at_ms: i64,
 }
 
 impl Master {
     /// The master dataset of a stream; nothing is read or written yet.
     #[must_use]
     pub fn new(context: Context, stream: Arc<Stream>) -> Self {
-        Self { context, stream, newest: Mutex::new(None) }
+        Self { context, stream, newest: Mutex::new(None), cleaned: Mutex::new(0) }
     }
 
     /// Its stream.
@@ -119,12 +131,13 @@ impl Master {
     /// [`BatchError::Store`], [`BatchError::Damaged`], [`BatchError::SchemaChanged`].
     pub async fn snapshot(&self) -> Result<Arc<MasterSnapshot>, BatchError> {
         let mut newest = self.newest.lock().await;
+        let at_ms = self.context.clock.now_ms();
         let base = match newest.as_ref() {
-            Some(snapshot) => snapshot.clone(),
-            None => self.open().await?,
+            Some(seen) if at_ms - seen.at_ms < FOLLOW_MAX_MS => seen.snapshot.clone(),
+            _ => self.open().await?,
         };
         let snapshot = self.catch_up(base).await?;
-        *newest = Some(snapshot.clone());
+        *newest = Some(Newest { snapshot: snapshot.clone(), at_ms });
         Ok(snapshot)
     }
 
@@ -140,6 +153,7 @@ impl Master {
             change.check(&base)?;
             let lines = change.lines(&commit, base.event_time(), self.context.clock.now_ms());
             if self.create(base.version + 1, &lines).await? == Creation::Created {
+                self.check_continues(base.version + 1).await?;
                 let snapshot = self.snapshot().await?;
                 if (base.version + 1).is_multiple_of(checkpoint::CHECKPOINT_INTERVAL_VERSIONS) {
                     checkpoint::write(&self.context, &self.stream, base.version + 1).await;
@@ -149,6 +163,35 @@ impl Master {
         }
         let detail = format!("{COMMIT_ATTEMPTS_MAX} times somebody else committed first");
         Err(BatchError::Conflict { stream: self.stream.name.clone(), detail })
+    }
+
+    /// Takes back a commit that continues nothing. Whoever stood still until the commits that it had not seen were old enough to be
+    /// removed finds their numbers free again; but the one before it is gone as well, for they go in order.
+    async fn check_continues(&self, version: u64) -> Result<(), BatchError> {
+        if objects::exists(&self.context, &commit_path(&self.stream.name, version - 1)).await? {
+            return Ok(());
+        }
+        objects::delete(&self.context, &commit_path(&self.stream.name, version)).await?;
+        *self.newest.lock().await = None;
+        let detail = format!("version {version} was taken, and is so old that it is removed");
+        Err(BatchError::Conflict { stream: self.stream.name.clone(), detail })
+    }
+
+    /// Removes commits that a checkpoint stands for and that are a week old. Costs nothing until there is a new checkpoint. Gives the
+    /// number of files.
+    ///
+    /// # Errors
+    /// [`BatchError::Store`]; calling again goes on.
+    pub async fn remove_old_commits(&self) -> Result<u64, BatchError> {
+        let interval = checkpoint::CHECKPOINT_INTERVAL_VERSIONS;
+        let checkpoint = self.snapshot().await?.version / interval * interval;
+        let mut cleaned = self.cleaned.lock().await;
+        if *cleaned == checkpoint {
+            return Ok(0);
+        }
+        let removed = cleanup::remove_old(&self.context, &self.stream).await?;
+        *cleaned = checkpoint;
+        Ok(removed)
     }
 
     /// Reads a checkpoint and all commits, creates the table if it is new, and widens its schema if the stream has new columns.

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use deltalake_core::DeltaTableBuilder;
 use object_store::{ObjectStore, ObjectStoreExt, local::LocalFileSystem};
+use riomar_event_log::{Clock, SystemClock};
 use riomar_schemas::{Epoch, Offset, PartitionId, ReaderPosition, paths};
 
 use super::{checkpoint::table_url, *};
@@ -69,6 +70,51 @@ async fn is_a_delta_table_with_checkpoints() {
         assert_eq!(again.partitions, snapshot.partitions);
         assert_eq!(again.removed, snapshot.removed);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_commits_go_and_the_table_stays() {
+    let fixture = Fixture::new().await;
+    let store = memory();
+    let name = fixture.stream().name.clone();
+    let (layer, sleeper) = (fixture.layer(store.clone()), fixture.layer(store.clone()));
+    let (master, sleeper) = (layer.master(&name).expect("known"), sleeper.master(&name).expect("known"));
+    let land = async |numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            master.commit(&landing_of(number)).await.expect("committed");
+        }
+    };
+    land(0..50).await;
+    let behind = sleeper.snapshot().await.expect("a snapshot");
+    land(50..230).await;
+    assert_eq!(master.remove_old_commits().await.expect("removes"), 0, "all are young");
+    land(230..310).await;
+    // Objects are stamped by the machine's clock, which the test's clock may be behind or ahead of by days.
+    fixture.clock.advance(SystemClock.now_ms() - fixture.clock.now_ms());
+    fixture.clock.advance(cleanup::COMMITS_RETAIN_MS + 60_000);
+    assert_eq!(master.remove_old_commits().await.expect("removes"), 302, "300 commits and two checkpoints");
+    assert_eq!(master.remove_old_commits().await.expect("removes"), 0);
+    let snapshot = master.snapshot().await.expect("a snapshot");
+    assert_eq!((snapshot.version, snapshot.files.len()), (310, 310));
+    assert_delta_reads_the_same(store.clone(), &snapshot).await;
+
+    // Who stood still all the time reads the table anew, and cannot put a commit where others were: not even with the last step.
+    let same = |found: &MasterSnapshot| assert_eq!((found.version, &found.files), (310, &snapshot.files));
+    *sleeper.newest.lock().await = Some(Newest { snapshot: behind.clone(), at_ms: i64::MAX / 2 });
+    let refused = sleeper.commit(&landing_of(50)).await.expect_err("C2: version 51 was taken");
+    assert!(matches!(refused, BatchError::Conflict { .. }), "{refused}");
+    assert!(objects::read(layer.context(), &commit_path(&name, 51)).await.expect("reads").is_none(), "taken back");
+    same(sleeper.snapshot().await.expect("a snapshot").as_ref());
+    *sleeper.newest.lock().await = Some(Newest { snapshot: behind, at_ms: fixture.clock.now_ms() - FOLLOW_MAX_MS });
+    same(sleeper.snapshot().await.expect("a snapshot").as_ref());
+
+    // Without the note the checkpoint is found all the same; without both nothing is begun anew.
+    let folder = log_folder(&name);
+    store.delete(&folder.clone().join("_last_checkpoint")).await.expect("deleted");
+    same(fixture.layer(store.clone()).master(&name).expect("known").snapshot().await.expect("a snapshot").as_ref());
+    store.delete(&folder.join(format!("{:020}.checkpoint.parquet", 300))).await.expect("deleted");
+    let refused = fixture.layer(store).master(&name).expect("known").snapshot().await.expect_err("no checkpoint");
+    assert!(matches!(refused, BatchError::Damaged { .. }), "{refused}");
 }
 
 #[tokio::test]

@@ -211,11 +211,12 @@ pub(crate) async fn window_partitions(context: &Context, view: &View, rows: Logi
 }
 
 /// The window partitions of states.
-pub(crate) async fn window_partitions_of(context: &Context, view: &View, states: LogicalPlan) -> Result<BTreeSet<i64>, BatchError> {
-    let plan = LogicalPlanBuilder::from(states)
-        .project([ident(view.window_start()).alias("start")])?
-        .distinct()?
-        .build()?;
+pub(crate) async fn window_partitions_of(
+    context: &Context,
+    view: &View,
+    states: LogicalPlan,
+) -> Result<BTreeSet<i64>, BatchError> {
+    let plan = LogicalPlanBuilder::from(states).project([ident(view.window_start()).alias("start")])?.distinct()?.build()?;
     let mut partitions = BTreeSet::new();
     for batch in collect(&context.session(), plan).await? {
         let starts = batch.column(0).as_primitive::<TimestampMicrosecondType>();

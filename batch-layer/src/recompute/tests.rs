@@ -12,7 +12,7 @@ use crate::{
     audit::compare,
     generations::Publication,
     runs::{RunRequest, RunState, ViewOutcome},
-    testing::{Fault, FaultStore, Fixture, land_all, memory, values_from_rows, values_of_generation},
+    testing::{CountingStore, Fault, FaultStore, Fixture, land_all, memory, values_from_rows, values_of_generation},
 };
 
 /// Cuts, lands and publishes the next generation of the fixture's view.
@@ -73,6 +73,37 @@ async fn only_touched_window_partitions_are_written() {
     let third = recompute(&fixture, &layer, false).await;
     assert_eq!((third.generation, third.cut), (3, Epoch(3)), "nothing happened, and the epochs are let go of");
     assert_eq!(third.files, second.files);
+}
+
+#[tokio::test]
+async fn an_increment_opens_new_rows_and_touched_states_only() {
+    let fixture = Fixture::new().await;
+    let store = CountingStore::new(memory());
+    let layer = fixture.layer(store.clone());
+    let (stream, view) = (fixture.stream(), fixture.view());
+    fixture.append_events(0..40).await;
+    let first = recompute(&fixture, &layer, false).await;
+    let master = layer.master(&stream.name).expect("known");
+    let before = master.snapshot().await.expect("a snapshot");
+    // None of these is late, so only the later window partition is touched.
+    fixture.append_events(43..48).await;
+    let parts = layer.runs().parts();
+    let cut = parts.cut(&stream.name).await.expect("a cut");
+    land_all(&mut layer.landing(&stream).expect("known")).await;
+    let landed = parts.landed_cut(&stream.name, cut).await.expect("reads").expect("landed");
+    let (rows, states) = (riomar_schemas::paths::master(&stream.name), riomar_schemas::paths::generation_data(&view));
+    for (folder, expected) in [
+        (rows, {
+            let after = master.snapshot().await.expect("a snapshot");
+            after.files.keys().filter(|name| !before.files.contains_key(*name)).cloned().collect::<BTreeSet<_>>()
+        }),
+        (states, BTreeSet::from([first.files[1].path.rsplit('/').next().expect("a name").to_owned()])),
+    ] {
+        store.take_parquet_in(&folder);
+        parts.prepare(&view, &landed, false, &Progress::default()).await.expect("computes").expect("something new");
+        assert_eq!(expected.len(), 1);
+        assert_eq!(store.take_parquet_in(&folder), expected, "in {folder}");
+    }
 }
 
 #[tokio::test]

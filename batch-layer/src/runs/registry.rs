@@ -10,7 +10,7 @@ use riomar_schemas::Name;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::run::{Run, RunState};
+use super::run::{Run, RunState, ViewOutcome};
 use crate::{error::BatchError, recompute::Progress};
 
 /// How many runs are remembered.
@@ -32,6 +32,13 @@ impl Entry {
             run.rows_total = progress.rows_total();
             // States that are combined with are read too, and are no rows of the stream.
             run.rows_read = progress.rows_read().min(run.rows_total);
+        } else if run.state.is_final() {
+            let rows = run.results.iter().map(|result| match result.outcome {
+                ViewOutcome::Published { rows, .. } => rows,
+                _ => 0,
+            });
+            run.rows_total = rows.sum();
+            run.rows_read = run.rows_total;
         }
         run
     }

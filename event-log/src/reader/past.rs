@@ -1,4 +1,4 @@
-//! Reading on from the master dataset where the log no longer holds the position.
+//! Reading from the master dataset what has landed.
 //!
 //! The rows there are what an earlier reader kept, with the epochs it counted; so they are taken as they are, up to where landing
 //! stood when the rows were asked for. From there on it is the log's turn again.
@@ -76,17 +76,16 @@ impl Past {
 }
 
 impl EpochReader {
-    /// Asks for the rows from the position up to where landing stands.
-    ///
-    /// # Errors
-    /// `trimmed`, the log's own error, where landing has nothing from the position on.
-    pub(super) async fn open_past(&self, trimmed: LogError) -> Result<Past, LogError> {
+    /// Asks for the rows from the position up to where landing stands; `None` where nothing has landed from the position on.
+    pub(super) async fn open_past(&mut self) -> Result<Option<Past>, LogError> {
         let landed = self.history.landed(&self.stream, self.partition).await?;
         if landed.offset <= self.position.offset {
-            return Err(trimmed);
+            return Ok(None);
         }
         let batches = self.history.rows(&self.stream, self.partition, self.position.offset, landed.offset).await?;
-        Ok(Past { batches: Mutex::new(batches), pending: VecDeque::new(), ended: false, landed })
+        // Also after an error: what came from the master dataset in part comes from there to its end.
+        self.landed = landed.offset;
+        Ok(Some(Past { batches: Mutex::new(batches), pending: VecDeque::new(), ended: false, landed }))
     }
 
     /// A step over rows of the master dataset. The last one ends where landing stood.

@@ -3,6 +3,7 @@
 mod master;
 mod random;
 
+use arrow::array::AsArray;
 use riomar_schemas::{Catalog, Name};
 use tempfile::TempDir;
 
@@ -14,8 +15,14 @@ const P0: PartitionId = PartitionId(0);
 const ALL: ReadLimit = ReadLimit { records: 1 << 16, bytes: 1 << 24, wait: Duration::ZERO };
 
 fn stream(name: &str, options: &str) -> Arc<Stream> {
-    let sql =
-        format!("CREATE TABLE {name} (id VARCHAR, ts TIMESTAMP NOT NULL) WITH (event_time = 'ts', partitions = 1{options})");
+    stream_with(name, "", options)
+}
+
+/// With more columns behind the first two.
+fn stream_with(name: &str, columns: &str, options: &str) -> Arc<Stream> {
+    let sql = format!(
+        "CREATE TABLE {name} (id VARCHAR, ts TIMESTAMP NOT NULL{columns}) WITH (event_time = 'ts', partitions = 1{options})"
+    );
     let catalog = Catalog::parse([("streams.sql", sql.as_str())]).expect("valid");
     catalog.stream(name).expect("declared").clone()
 }
@@ -169,6 +176,39 @@ async fn where_the_log_was_trimmed_the_master_dataset_is_read_in_bounded_steps()
     let few_bytes = ReadLimit { bytes: 1, ..ALL };
     let step = world.open(position(0, 0)).await.expect("opens").next(few_bytes).await.expect("reads");
     assert_eq!(step.rows.num_rows(), 1, "never fewer than one");
+}
+
+#[tokio::test]
+async fn c3_c7_what_has_landed_is_not_decoded_again() {
+    // The producer sent the column `extra` before the stream had it; the second event landed after the column was added.
+    let text = |id: &str| Bytes::from(format!(r#"{{"id":"{id}","ts":0,"extra":"of {id}"}}"#));
+    let sent = ["a", "b", "c"].map(|id| RecordBody::Event(text(id)));
+    for options in ["", ", dedup_by = 'id'"] {
+        let mut world = World::new(options, [sent.as_slice(), &[bad(), event("a")]].concat()).await;
+        world.stream = stream_with("events", ", extra VARCHAR", options);
+        let mut decoder = EventDecoder::new(world.stream.clone());
+        for (offset, text) in [Bytes::from_static(br#"{"id":"a","ts":0}"#), text("b")].iter().enumerate() {
+            decoder.decode(text).expect("valid");
+            let offset = Offset(offset as u64);
+            decoder.keep(RowPosition { partition: P0, offset, epoch: Epoch(0), append_time_ms: 1_000 });
+        }
+        world.master.land(decoder.finish(), position(2, 0));
+        let mut reader = world.open(position(0, 0)).await.expect("opens");
+        let landed = reader.next(ALL).await.expect("reads");
+        let extra = |step: &ReadStep| {
+            let extra = step.rows.column_by_name("extra").expect("is there").as_string::<i32>();
+            extra.iter().map(|text| text.map(str::to_owned)).collect::<Vec<_>>()
+        };
+        assert_eq!(extra(&landed), [None, Some("of b".to_owned())], "as it landed, not as it would decode now");
+        assert_eq!((landed.to, world.master.rows_asked()), (position(2, 0), 1));
+        let rest = reader.next(ALL).await.expect("the log goes on");
+        assert_eq!((rest.from, rest.to, rest.undecodable.len()), (position(2, 0), position(5, 0), 1));
+        assert_eq!(extra(&rest)[0], Some("of c".to_owned()));
+        assert_eq!(rest.duplicates, u64::from(!options.is_empty()), "the ids of landed rows count");
+        // From the landed position on, as landing opens its readers, it is the log alone.
+        world.open(position(2, 0)).await.expect("opens").next(ALL).await.expect("reads");
+        assert_eq!(world.master.rows_asked(), 1);
+    }
 }
 
 #[tokio::test]

@@ -31,6 +31,14 @@ struct Report {
     groups: u64,
     differing: u64,
     differences: Vec<Difference>,
+    degraded: Vec<Lack>,
+}
+
+/// What the answer lacked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Lack {
+    detail: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -42,7 +50,7 @@ struct Difference {
     right: Option<String>,
 }
 
-/// Runs `audit`; incomplete where a view differs.
+/// Runs `audit`; incomplete where a view differs, or where an answer lacked its realtime view.
 ///
 /// # Errors
 /// A view that does not exist, or a platform that does not answer.
@@ -63,8 +71,8 @@ pub async fn run(args: AuditArgs) -> Result<Outcome, CommandError> {
         output::print(&output::table(&headings, &[1, 2, 3, 4, 5], reports.iter().map(Report::row)))?;
         reports.iter().for_each(Report::explain);
     }
-    let equal = reports.iter().all(|report| report.differing == 0);
-    Ok(if equal { Outcome::Done } else { Outcome::Incomplete })
+    let complete = reports.iter().all(|report| report.differing == 0 && report.degraded.is_empty());
+    Ok(if complete { Outcome::Done } else { Outcome::Incomplete })
 }
 
 /// The names of all streams or all views.
@@ -86,6 +94,12 @@ impl Report {
     }
 
     fn explain(&self) {
+        for lack in &self.degraded {
+            output::note(&output::printable(&format!(
+                "{}: the audit is incomplete, the answer lacked something: {}",
+                self.view, lack.detail
+            )));
+        }
         for difference in self.differences.iter().take(DIFFERENCES_SHOWN) {
             let group: Vec<String> = difference.group.iter().map(|(column, value)| format!("{column}={value}")).collect();
             let column = difference.column.as_deref().unwrap_or("the whole group");

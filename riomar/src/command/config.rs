@@ -40,11 +40,14 @@ pub fn load(args: &PlatformArgs, defaults: Config) -> Result<Resolved, ConfigErr
     resolve(defaults, &sources)
 }
 
-/// Reads the definitions of a directory.
+/// Where the rows come from that each view's algebra is tried on: the same at every start.
+const ALGEBRA_SEED: u64 = 0x5249_4f4d_4152;
+
+/// Reads the definitions of a directory, and tries each view's algebra on generated rows.
 ///
 /// # Errors
 /// Everything that is wrong with them.
-pub fn load_catalog(directory: &Path) -> Result<Catalog, ConfigError> {
+pub async fn load_catalog(directory: &Path) -> Result<Catalog, ConfigError> {
     let fault = |message: String| Fault { origin: None, key: None, message };
     if !directory.is_dir() {
         let message = format!(
@@ -63,21 +66,31 @@ pub fn load_catalog(directory: &Path) -> Result<Catalog, ConfigError> {
         );
         return Err(ConfigError { faults: vec![fault(message)] });
     }
-    Ok(catalog)
+    let mut faults = Vec::new();
+    for view in catalog.views() {
+        if let Err(problem) = view.check_homomorphism(ALGEBRA_SEED).await {
+            let hint = problem.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+            faults.push(fault(format!("{}{hint}", problem.message)));
+        }
+    }
+    if faults.is_empty() { Ok(catalog) } else { Err(ConfigError { faults }) }
 }
 
 /// Runs `config check`.
 ///
 /// # Errors
 /// Output that cannot be written. What is wrong with the configuration is printed.
-pub fn check(args: &CheckArgs) -> Result<Outcome, CommandError> {
+pub async fn check(args: &CheckArgs) -> Result<Outcome, CommandError> {
     let resolved = load(&args.platform, Config::new());
     // Where the configuration itself is wrong, its directory may be the wrong one, so the definitions are looked at only if it is named.
     let directory = match (&resolved, &args.platform.schemas) {
         (Ok(resolved), _) => Some(resolved.config.schemas.clone()),
         (Err(_), named) => named.clone(),
     };
-    let catalog = directory.map(|directory| load_catalog(&directory));
+    let catalog = match directory {
+        Some(directory) => Some(load_catalog(&directory).await),
+        None => None,
+    };
     let mut faults = Vec::new();
     faults.extend(resolved.as_ref().err().into_iter().flat_map(|error| error.faults.clone()));
     faults.extend(catalog.as_ref().and_then(|catalog| catalog.as_ref().err()).into_iter().flat_map(|error| error.faults.clone()));

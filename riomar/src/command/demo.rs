@@ -87,7 +87,7 @@ fn share(text: &str) -> Result<f64, String> {
 pub async fn run(args: DemoArgs, clock: Arc<dyn Clock>) -> Result<Outcome, CommandError> {
     journal::start(&args.journal, JOURNAL).map_err(PlatformError::from)?;
     let config = config::load(&args.platform, Config::demo())?.config;
-    let catalog = Arc::new(catalog(&args)?);
+    let catalog = Arc::new(catalog(&args).await?);
     let continues = config.data.join("log").exists();
     let (listener, address) = listen(config.serving.http).await?;
     let platform = Platform::embedded(&config, catalog, Arc::clone(&clock)).await?;
@@ -120,14 +120,14 @@ async fn run_for(args: &DemoArgs, clock: &dyn Clock) {
 }
 
 /// The demo's own definitions, or those of the directory that was named.
-fn catalog(args: &DemoArgs) -> Result<Catalog, ConfigError> {
+async fn catalog(args: &DemoArgs) -> Result<Catalog, ConfigError> {
     let refused = |messages: Vec<String>| ConfigError {
         faults: messages.into_iter().map(|message| Fault { origin: None, key: None, message }).collect(),
     };
     let Some(directory) = &args.platform.schemas else {
         return Catalog::parse(DEFINITIONS).map_err(|errors| refused(errors.iter().map(ToString::to_string).collect()));
     };
-    let catalog = config::load_catalog(directory)?;
+    let catalog = config::load_catalog(directory).await?;
     match (catalog.stream(STREAM), catalog.view(VIEW)) {
         (Some(_), Some(_)) => Ok(catalog),
         _ => Err(refused(vec![format!(

@@ -62,7 +62,7 @@ pub async fn run(cli: Cli, clock: Arc<dyn Clock>) -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => demo::run(args, clock).await,
         Command::Up(args) => up::run(args, clock).await,
-        Command::Config(config::ConfigCommand::Check(args)) => config::check(&args),
+        Command::Config(config::ConfigCommand::Check(args)) => config::check(&args).await,
         client => unless_interrupted(run_client(client, clock)).await,
     };
     match result {

@@ -40,7 +40,7 @@ pub async fn run(args: UpArgs, clock: Arc<dyn Clock>) -> Result<Outcome, Command
         tracing::warn!(variable, "this environment variable is no configuration key; it has no effect");
     }
     let config = resolved.config;
-    let catalog = Arc::new(config::load_catalog(&config.schemas)?);
+    let catalog = Arc::new(config::load_catalog(&config.schemas).await?);
     // The address before the data: the commonest mistake is found before anything is touched.
     let (listener, address) = listen(config.serving.http).await?;
     let platform = Platform::embedded(&config, Arc::clone(&catalog), clock).await?;

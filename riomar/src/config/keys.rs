@@ -66,6 +66,7 @@ pub static KEYS: &[Key] = &[
     key!(data),
     key!(schemas),
     key!(log.kind),
+    key!(log.retain),
     key!(master.url),
     key!(realtime.kind),
     key!(realtime.url),

@@ -51,6 +51,8 @@ pub struct Config {
 pub struct Log {
     /// Which log.
     pub kind: LogKind,
+    /// How long a record that has landed stays in the log.
+    pub retain: Interval,
 }
 
 /// Section `[master]`.
@@ -142,7 +144,7 @@ impl Config {
         Self {
             data: "riomar-data".into(),
             schemas: "schemas".into(),
-            log: Log { kind: LogKind::Embedded },
+            log: Log { kind: LogKind::Embedded, retain: Interval::from_secs(24 * 3_600) },
             master: Master { url: MasterUrl::DataDirectory },
             realtime: Realtime { kind: RealtimeKind::Memory, url: RedisUrl::local() },
             batch: Batch {

@@ -8,6 +8,7 @@
 
 use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
+use riomar_batch_layer::FreshIds;
 use riomar_event_log::{Clock, EmbeddedLog, LogError};
 use riomar_schemas::Catalog;
 use riomar_speed_layer::{MemoryStore, RealtimeStore, RedisStore, redis_store::RedisLimits};
@@ -32,12 +33,19 @@ impl Platform {
             tokio::task::spawn_blocking(move || open_files(&config, clock)).await
         };
         let (log, objects) = opened.map_err(|error| LogError::Unavailable(error.to_string()))??;
-        let deployment = deployment::id(&objects, format!("{:08x}", rand::random::<u32>())).await?;
+        let fresh_ids = FreshIds::random();
+        let deployment = deployment::id(&objects, fresh_ids.next().simple().to_string()).await?;
         let realtime: Arc<dyn RealtimeStore> = match config.realtime.kind {
             RealtimeKind::Memory => Arc::new(MemoryStore::new()),
-            RealtimeKind::Redis => Arc::new(RedisStore::connect(config.realtime.url.secret(), &deployment, RedisLimits::default())?),
+            RealtimeKind::Redis => {
+                Arc::new(RedisStore::connect(config.realtime.url.secret(), &deployment, RedisLimits::default())?)
+            }
         };
-        let settings = Settings { spill: Some(config.data.join(SPILL)), process_id: rand::random(), ..Settings::of(config) };
+        let settings = Settings {
+            spill: Some(config.data.join(SPILL)),
+            process_id: fresh_ids.next().as_u64_pair().0,
+            ..Settings::of(config)
+        };
         let parts = Parts { catalog, log: log.clone(), objects: Arc::new(objects), realtime, clock, settings };
         let mut platform = Self::open(parts).await?;
         platform.own_log = Some(log);

@@ -2,7 +2,9 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
+use riomar_batch_layer::BatchError;
 use riomar_event_log::LogError;
+use riomar_schemas::Name;
 
 use crate::journal::JournalError;
 
@@ -31,6 +33,21 @@ pub enum PlatformError {
         /// What the system said.
         source: io::Error,
     },
+    /// A stream is declared with fewer partitions than it has.
+    #[error(
+        "stream {stream} has {present} partitions and is declared with {declared}: partitions may only grow, so declare at least {present}"
+    )]
+    FewerPartitions {
+        /// The stream.
+        stream: Name,
+        /// The partitions in its log.
+        present: u32,
+        /// The partitions declared.
+        declared: u32,
+    },
+    /// A stream's declaration no longer fits what has landed.
+    #[error(transparent)]
+    Schema(BatchError),
     /// The deployment's id can be neither read nor written.
     #[error("the deployment has no id: {0}")]
     Deployment(String),

@@ -51,7 +51,13 @@ impl Settings {
         };
         let retention = Retention { generations: batch.generations_kept, ..Retention::default() };
         Self {
-            batch: BatchConfig { landing, retention, groups_per_view_max: batch.groups_per_view_max, ..BatchConfig::default() },
+            batch: BatchConfig {
+                landing,
+                retention,
+                log_retain_ms: config.log.retain.as_millis(),
+                groups_per_view_max: batch.groups_per_view_max,
+                ..BatchConfig::default()
+            },
             schedule: batch.every.clone(),
             memory_bytes: batch.memory_max.as_usize(),
             spill: None,

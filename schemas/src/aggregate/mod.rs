@@ -19,7 +19,7 @@ use datafusion::{
     error::Result,
     execution::context::ExecutionProps,
     logical_expr::{
-        AggregateUDF, Expr, ScalarUDF,
+        AggregateUDF, Expr, ExprSchemable, ScalarUDF,
         expr::{AggregateFunction, NullTreatment},
         physical_planning_context::PhysicalPlanningContext,
     },
@@ -64,6 +64,21 @@ const MERGEABLE: &[&str] = &[
 /// Those that pick a row by an order.
 const ORDERED: &[&str] = &["first_value", "last_value"];
 
+/// Digits of a DECIMAL that may be summed: 38 less the ten of as many values as will ever be added up.
+const SUMMED_DIGITS_MAX: u8 = 28;
+
+/// The digits of a DECIMAL as it was before it was widened for the sum; 0 for other types.
+fn digits(argument: &Expr, schema: &DFSchema) -> u8 {
+    let declared = match argument {
+        Expr::Cast(cast) => cast.expr.as_ref(),
+        other => other,
+    };
+    match declared.get_type(schema) {
+        Ok(DataType::Decimal128(precision, _)) => precision,
+        _ => 0,
+    }
+}
+
 /// The aggregate functions that Riomar brings, under DataFusion's names: exact integer sums, and compact sketches.
 #[must_use]
 pub fn functions() -> Vec<Arc<AggregateUDF>> {
@@ -87,8 +102,14 @@ pub struct MergeableAggregate {
 impl MergeableAggregate {
     /// Says why `aggregate` does not merge, if it does not.
     #[must_use]
-    pub fn refuse(aggregate: &AggregateFunction) -> Option<Refusal> {
+    pub fn refuse(aggregate: &AggregateFunction, schema: &DFSchema) -> Option<Refusal> {
         let name = aggregate.func.name();
+        if name == "sum" && aggregate.params.args.first().is_some_and(|argument| digits(argument, schema) > SUMMED_DIGITS_MAX) {
+            return Some((
+                "sum of a DECIMAL of more than 28 digits may exceed the 38 digits that there are".to_owned(),
+                "declare at most DECIMAL(28, …): 10^10 of them can be added up",
+            ));
+        }
         if aggregate.params.distinct {
             return Some((
                 format!("{name}(DISTINCT …) keeps every value it has seen: its state has no bound"),

@@ -6,7 +6,7 @@ use arrow::{
     array::{Array, ArrayRef, AsArray},
     datatypes::{DataType, Date32Type, Decimal128Type, FieldRef, Int32Type, Int64Type, TimestampMicrosecondType},
 };
-use chrono::{DateTime, NaiveDate, SecondsFormat};
+use chrono::{DateTime, FixedOffset, NaiveDate, SecondsFormat};
 use datafusion::{common::exec_err, error::Result, scalar::ScalarValue};
 use serde_json::Value;
 
@@ -119,9 +119,33 @@ fn scalar(value: &Value, data_type: &DataType) -> Option<ScalarValue> {
             ScalarValue::Date32(Some(i32::try_from(days).ok()?))
         }
         DataType::Timestamp(_, zone) => {
-            let time = DateTime::parse_from_rfc3339(value.as_str()?).ok()?.timestamp_micros();
+            // Unlike `parse_from_rfc3339`, this reads the years outside 0 to 9999 that a window's bounds may lie in.
+            let time = value.as_str()?.parse::<DateTime<FixedOffset>>().ok()?.timestamp_micros();
             ScalarValue::TimestampMicrosecond(Some(time), zone.as_ref().map(Arc::clone))
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::TimestampMicrosecondArray;
+
+    use super::*;
+    use crate::stream::timestamp_type;
+
+    #[test]
+    fn times_beyond_the_calendar_of_rfc_3339_round_trip() {
+        // The ends of the times that events may have, and the bounds of windows around them.
+        let times_us =
+            [-62_135_596_800_000_000, -62_200_000_000_000_000, 253_402_300_799_999_999, 253_402_300_800_000_000, -1, 0];
+        let column: ArrayRef = Arc::new(TimestampMicrosecondArray::from(times_us.to_vec()).with_timezone("UTC"));
+        let writer = Writer::new(&[Arc::clone(&column)]).expect("a key column");
+        let field = Arc::new(arrow::datatypes::Field::new("t", timestamp_type(), false));
+        let mut reader = Reader::new(&[field]);
+        for row in 0..times_us.len() {
+            reader.read(&writer.key(row)).expect("a key");
+        }
+        assert_eq!(&reader.finish().expect("columns")[0], &column);
+    }
 }

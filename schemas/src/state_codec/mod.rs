@@ -20,7 +20,7 @@ mod key;
 pub(crate) use self::{field::check_type, key::check_type as check_key_type};
 
 /// The version that this build writes.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// The state of one group in one epoch, as the realtime store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -167,7 +167,7 @@ fn input_schema(stream: &Stream) -> Schema {
 
 /// The definition's identity: its SQL without layout and comments, and the columns that it reads from.
 fn fingerprint(statement: &Statement, stream: &Stream) -> String {
-    let text = format!("{STATE_VERSION}\n{}\n{statement}\n{:?}", stream.name, stream.columns);
+    let text = format!("{STATE_VERSION}.{}\n{}\n{statement}\n{:?}", state_codec::VERSION, stream.name, stream.columns);
     blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
 }
 
@@ -210,7 +210,7 @@ fn assemble(parts: &Parts<'_>, fingerprint: &str, source: &source::Source) -> Ou
         let Expr::AggregateFunction(function) = bare(expression)?.unalias_nested().data else {
             return Err(general(format!("'{expression}' is no aggregate function"), "see docs/sql.md"));
         };
-        if let Some((reason, alternative)) = MergeableAggregate::refuse(&function) {
+        if let Some((reason, alternative)) = MergeableAggregate::refuse(&function, &input) {
             return Err(general(reason, alternative));
         }
         let aggregate =
@@ -280,7 +280,7 @@ fn column(
             return Err(general(format!("'{name}' repeats a group column"), "select each group column once"));
         }
         groups[index] = Some(GroupColumn { name: name.to_string(), expression: value.clone(), role });
-        return Ok(ViewColumn { name, role, data_type, measure: None, uses: vec![], approximate: false });
+        return Ok(ViewColumn { name, role, data_type, measure: None, uses: vec![], approximate: false, by_rank: false });
     }
     let mut uses = Vec::new();
     let mut mixed = false;
@@ -308,9 +308,10 @@ fn column(
         Some(datafusion::prelude::ident(format!("v{used}")))
     });
     let data_type = datafusion::logical_expr::ExprSchemable::get_type(value, schema).map_err(|error| planning_problem(&error))?;
-    let approximate = uses.iter().any(|index| aggregates[*index].function().starts_with("approx_"));
+    let uses_any = |functions: &str| uses.iter().any(|index| aggregates[*index].function().starts_with(functions));
+    let (approximate, by_rank) = (uses_any("approx_"), uses_any("approx_percentile_cont"));
     let measure = Some(replaced.map_err(|error| planning_problem(&error))?);
-    Ok(ViewColumn { name, role: Role::Measure, data_type, measure, uses, approximate })
+    Ok(ViewColumn { name, role: Role::Measure, data_type, measure, uses, approximate, by_rank })
 }
 
 fn check_groups(groups: &[GroupColumn], columns: &[ViewColumn]) -> Outcome<()> {

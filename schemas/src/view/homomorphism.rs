@@ -17,6 +17,7 @@ use datafusion::{error::Result, execution::SessionState, logical_expr::LogicalPl
 
 use super::{Grain, View};
 use crate::{
+    decode::TIMESTAMPS_US,
     definition::Problem,
     session::{collect, planning_state, scan_batches},
 };
@@ -79,8 +80,11 @@ impl View {
         let columns = stream.row_schema().fields().iter().enumerate().map(|(i, field)| {
             let nullable = field.is_nullable();
             if i == stream.event_time {
-                let times =
-                    (0..ROWS).map(|_| (random.below(3) as i64 - 1) * step_us + random.below(step_us.unsigned_abs()) as i64);
+                let times = (0..ROWS).map(|_| match random.below(8) {
+                    0 => *TIMESTAMPS_US.start(),
+                    1 => *TIMESTAMPS_US.end(),
+                    _ => (random.below(3) as i64 - 1) * step_us + random.below(step_us.unsigned_abs()) as i64,
+                });
                 return Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC")) as ArrayRef;
             }
             values(field.data_type(), nullable, &mut random)
@@ -115,7 +119,7 @@ fn values(data_type: &DataType, nullable: bool, random: &mut SplitMix) -> ArrayR
             Arc::new(picks.iter().map(|pick| pick.map(|i| [0, 1, -7, 2_932_896, -719_162][i])).collect::<Date32Array>())
         }
         DataType::Timestamp(..) => {
-            let array = picks.iter().map(|pick| pick.map(|i| [0, 1, -7, 253_402_300_799_999_999, -62_135_596_800_000_000][i]));
+            let array = picks.iter().map(|pick| pick.map(|i| [0, 1, -7, *TIMESTAMPS_US.end(), *TIMESTAMPS_US.start()][i]));
             Arc::new(array.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
         }
         _ => Arc::new(picks.iter().map(|pick| pick.map(|i| ["", "a", "Ä ☃", "/index.html", "42"][i])).collect::<StringArray>()),

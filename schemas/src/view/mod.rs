@@ -90,13 +90,22 @@ pub struct ViewColumn {
     uses: Vec<usize>,
     /// Whether one of them is a sketch.
     approximate: bool,
+    /// Whether one of them is a sketch of ranks.
+    by_rank: bool,
 }
 
 impl ViewColumn {
-    /// Whether the measure comes from a sketch, and so is equal within the sketch's error only.
+    /// Whether the measure comes from a sketch, and so is true within the sketch's error only.
     #[must_use]
     pub fn is_approximate(&self) -> bool {
         self.approximate
+    }
+
+    /// Whether the measure comes from `approx_percentile_cont`. Its error is one of rank, and depends on how the sketch was merged, so
+    /// two answers over the same events may differ; all other aggregates answer the same, `approx_distinct` among them.
+    #[must_use]
+    pub fn depends_on_merging(&self) -> bool {
+        self.by_rank
     }
 }
 

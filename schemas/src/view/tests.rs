@@ -14,7 +14,7 @@ use crate::{
 };
 
 const STREAM: &str = "CREATE TABLE visits (event_id VARCHAR NOT NULL, ts TIMESTAMP NOT NULL, path VARCHAR, visitor VARCHAR,
-  status INT, bytes BIGINT, price DECIMAL(10,2), score DOUBLE, day DATE) WITH (event_time = 'ts');";
+  status INT, bytes BIGINT, price DECIMAL(10,2), score DOUBLE, day DATE, wide DECIMAL(29,0)) WITH (event_time = 'ts');";
 
 fn catalog(view: &str) -> Result<Catalog, String> {
     Catalog::parse([("visits.sql", STREAM), ("view.sql", view)])
@@ -32,6 +32,7 @@ fn refuses_what_is_no_view() {
     let cases: Vec<(String, &str)> = vec![
         (format!("SELECT window_start, array_agg(path) AS p {from} GROUP BY window_start"), "array_agg(…) has no bounded state"),
         (format!("SELECT window_start, count(DISTINCT path) AS p {from} GROUP BY window_start"), "use approx_distinct"),
+        (format!("SELECT window_start, sum(wide) AS p {from} GROUP BY window_start"), "more than 28 digits"),
         (format!("SELECT window_start, first_value(path) AS p {from} GROUP BY window_start"), "without an order"),
         (format!("SELECT path, count(*) AS n {from} GROUP BY path"), "groups by window_start"),
         (format!("SELECT window_start, count(*) AS n {from} GROUP BY window_start, path"), "grouped by but not selected"),
@@ -75,13 +76,13 @@ fn refuses_what_is_no_view() {
     }
 }
 
-const EVERYTHING: &str = "SELECT window_start, lower(path) AS page, day, price, count(*) AS n, count(bytes) AS with_bytes, sum(bytes) AS bytes,
+const EVERYTHING: &str = "SELECT window_start, lower(path) AS page, day, price, date_trunc('week', ts) AS week, count(*) AS n, count(bytes) AS with_bytes, sum(bytes) AS bytes,
   sum(price) AS revenue, avg(score) AS score, sum(bytes) / count(*) AS mean_bytes, min(path) AS first_path, max(day) AS last_day,
   stddev(score) AS spread, var_pop(score) AS variance, bool_or(status >= 500) AS failed, bit_xor(status) AS mix, corr(score, bytes) AS relation,
   approx_distinct(visitor) AS visitors, approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY bytes) AS p95,
   first_value(visitor ORDER BY ts) AS entry, last_value(visitor ORDER BY ts DESC) AS again,
   count(*) FILTER (WHERE status >= 400) AS errors, min(ts) AS earliest
-  FROM TUMBLE(visits, ts, INTERVAL '1 hour') t WHERE t.status IS NULL OR status <> 1 GROUP BY window_start, lower(path), day, price";
+  FROM TUMBLE(visits, ts, INTERVAL '1 hour') t WHERE t.status IS NULL OR status <> 1 GROUP BY window_start, lower(path), day, price, date_trunc('week', ts)";
 
 #[tokio::test]
 async fn parts_add_up_to_the_whole() {

@@ -10,7 +10,10 @@ use riomar_batch_layer::{
     master::{MasterSnapshot, RowSelection},
 };
 use riomar_event_log::Clock;
-use riomar_schemas::{HandOver, Offset, PartitionId, View, receipt::ViewReceipt};
+use riomar_schemas::{
+    HandOver, Offset, PartitionId, View,
+    receipt::{Degradation, ViewReceipt},
+};
 use std::time::Duration;
 
 use super::{
@@ -26,11 +29,12 @@ const LANDING_WAIT_MAX_MS: i64 = 30_000;
 const LANDING_POLL: Duration = Duration::from_millis(100);
 
 impl QueryEngine {
-    /// Takes a whole answer of a view and compares it with a recompute over the events that its receipt names.
+    /// Takes a whole answer of a view and compares it with a recompute over the events that its receipt names. Tells as well what
+    /// the answer lacked: an answer without its realtime view is compared as it is.
     ///
     /// # Errors
     /// [`QueryError`]; differences are no error but a result.
-    pub async fn audit(&self, view: &Arc<View>, clock: &dyn Clock) -> Result<Arc<AuditReport>, QueryError> {
+    pub async fn audit(&self, view: &Arc<View>, clock: &dyn Clock) -> Result<(Arc<AuditReport>, Vec<Degradation>), QueryError> {
         let snapshot = self.snapshots.take(view).await?;
         let states = merge(view, self.batch_states(&snapshot)?, realtime_states(&snapshot)?)?;
         let receipt = &snapshot.receipt;
@@ -40,9 +44,14 @@ impl QueryEngine {
             offsets: Some(Offset(0)..*through),
             ..RowSelection::default()
         });
-        let served =
-            Served { kind: AuditKind::Answer, generation: receipt.generation, cut: receipt.cut, events: events.collect(), states };
-        Ok(self.batch.audits().run(view, &master, served).await?)
+        let served = Served {
+            kind: AuditKind::Answer,
+            generation: receipt.generation,
+            cut: receipt.cut,
+            events: events.collect(),
+            states,
+        };
+        Ok((self.batch.audits().run(view, &master, served).await?, snapshot.degraded))
     }
 
     /// Compares what the realtime view held of the epochs that the current generation took over with a recompute of them. `None`
@@ -71,8 +80,7 @@ impl QueryEngine {
         }
         let states = merge(view, None, Some(riomar_schemas::session::scan_batches(view.state_schema(), states)?))?;
         let master = self.batch.master(&view.stream().name)?.snapshot().await?;
-        let served =
-            Served { kind: AuditKind::HandOver, generation: manifest.generation, cut: manifest.cut, events, states };
+        let served = Served { kind: AuditKind::HandOver, generation: manifest.generation, cut: manifest.cut, events, states };
         Ok(Some(self.batch.audits().run(view, &master, served).await?))
     }
 

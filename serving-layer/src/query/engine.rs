@@ -18,7 +18,7 @@ use riomar_batch_layer::{BatchLayer, master::RowSelection};
 use riomar_event_log::Log;
 use riomar_schemas::{Catalog, Receipt, View, receipt::StreamReceipt, session::scan_batches};
 use riomar_speed_layer::RealtimeStore;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Answer, Parts, QueryLimits, RowsRequest,
@@ -49,6 +49,9 @@ pub struct QueryParts {
     pub realtime: Arc<dyn RealtimeStore>,
 }
 
+/// A query's turn. Planning cannot be broken off, so a plan that nobody waits for any more keeps its turn until it is done.
+type Turn = Arc<OwnedSemaphorePermit>;
+
 /// Answers queries.
 #[derive(Debug, Clone)]
 pub struct QueryEngine {
@@ -75,7 +78,7 @@ impl QueryEngine {
     /// # Errors
     /// [`QueryError`]; never a smaller answer in its place.
     pub async fn sql(&self, sql: &str, limits: QueryLimits) -> Result<Answer, QueryError> {
-        self.limited(limits, async {
+        self.limited(limits, async |turn| {
             let gate::Admitted { mut query, relations } = gate::admit(sql)?;
             let rewritten = rewrite(&mut query, &self.catalog)?;
             let tables = MemorySchemaProvider::new();
@@ -88,7 +91,7 @@ impl QueryEngine {
                 state.register_udaf(function)?;
             }
             let statement = SqlStatement::Query(query);
-            let (physical, state) = plan(state, move |state| async move {
+            let (physical, state) = plan(state, turn, move |state| async move {
                 let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
                 let plan = state.statement_to_plan(statement).await?;
                 Ok((state.create_physical_plan(&plan).await?, state))
@@ -105,9 +108,16 @@ impl QueryEngine {
     /// # Errors
     /// [`QueryError`]; never a smaller answer in its place.
     pub async fn rows(&self, view: &Arc<View>, request: RowsRequest, limits: QueryLimits) -> Result<Answer, QueryError> {
-        self.limited(limits, async {
+        self.limited(limits, async |turn| {
             let snapshot = self.snapshots.take(view).await?;
-            self.rows_of(&snapshot, merge(view, self.batch_states(&snapshot)?, realtime_states(&snapshot)?)?, &request, limits).await
+            self.rows_of(
+                &snapshot,
+                merge(view, self.batch_states(&snapshot)?, realtime_states(&snapshot)?)?,
+                &request,
+                limits,
+                turn,
+            )
+            .await
         })
         .await
     }
@@ -117,13 +127,15 @@ impl QueryEngine {
     /// # Errors
     /// [`QueryError`].
     pub async fn parts(&self, view: &Arc<View>, request: &RowsRequest, limits: QueryLimits) -> Result<Parts, QueryError> {
-        self.limited(limits, async {
+        self.limited(limits, async |turn| {
             let snapshot = self.snapshots.take(view).await?;
             let (batch, realtime) = (self.batch_states(&snapshot)?, realtime_states(&snapshot)?);
             Ok(Parts {
-                batch: self.rows_of(&snapshot, merge(view, batch.clone(), None)?, request, limits).await?,
-                realtime: self.rows_of(&snapshot, merge(view, None, realtime.clone())?, request, limits).await?,
-                merged: self.rows_of(&snapshot, merge(view, batch, realtime)?, request, limits).await?,
+                batch: self.rows_of(&snapshot, merge(view, batch.clone(), None)?, request, limits, Arc::clone(&turn)).await?,
+                realtime: self
+                    .rows_of(&snapshot, merge(view, None, realtime.clone())?, request, limits, Arc::clone(&turn))
+                    .await?,
+                merged: self.rows_of(&snapshot, merge(view, batch, realtime)?, request, limits, turn).await?,
             })
         })
         .await
@@ -134,19 +146,29 @@ impl QueryEngine {
     /// # Errors
     /// [`QueryError`].
     pub async fn receipt(&self, view: &Arc<View>) -> Result<Receipt, QueryError> {
-        Ok(receipt_of(&self.snapshots.take(view).await?))
+        self.limited(QueryLimits::default(), async |_| Ok(receipt_of(&self.snapshots.take(view).await?))).await
     }
 
     /// Waits for a turn, then for the answer, as long as the limits allow.
-    async fn limited<T>(&self, limits: QueryLimits, answer: impl Future<Output = Result<T, QueryError>>) -> Result<T, QueryError> {
-        let turn = tokio::time::timeout(TURN_WAIT_MAX.min(limits.time_max), self.turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return Err(QueryError::Busy(QUERIES_MAX)) };
+    async fn limited<T>(
+        &self,
+        limits: QueryLimits,
+        answer: impl AsyncFnOnce(Turn) -> Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        let turn = tokio::time::timeout(TURN_WAIT_MAX.min(limits.time_max), Arc::clone(&self.turns).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(QueryError::Busy(QUERIES_MAX)) };
         let seconds = limits.time_max.as_secs();
-        tokio::time::timeout(limits.time_max, answer).await.unwrap_or(Err(QueryError::Timeout { seconds }))
+        tokio::time::timeout(limits.time_max, answer(Arc::new(turn))).await.unwrap_or(Err(QueryError::Timeout { seconds }))
     }
 
     /// Puts a view, its twin where it is merged, or a stream among the tables. Other names may be common table expressions.
-    async fn add_table(&self, name: &str, with_twin: bool, tables: &MemorySchemaProvider, receipt: &mut Receipt) -> Result<(), QueryError> {
+    async fn add_table(
+        &self,
+        name: &str,
+        with_twin: bool,
+        tables: &MemorySchemaProvider,
+        receipt: &mut Receipt,
+    ) -> Result<(), QueryError> {
         let add = |name: String, plan: LogicalPlan| tables.register_table(name, Arc::new(ViewTable::new(plan, None))).map(drop);
         if let Some(view) = self.catalog.view(name) {
             let snapshot = self.snapshots.take(view).await?;
@@ -178,6 +200,7 @@ impl QueryEngine {
         states: LogicalPlan,
         request: &RowsRequest,
         limits: QueryLimits,
+        turn: Turn,
     ) -> Result<Answer, QueryError> {
         let view = &snapshot.view;
         let mut rows = LogicalPlanBuilder::from(view.finish(states)?);
@@ -193,13 +216,19 @@ impl QueryEngine {
             let column = ident(dimension);
             rows = rows.filter(if value.is_null() { column.is_null() } else { column.eq(lit(value.clone())) })?;
         }
-        rows = rows.sort(std::iter::once(view.window_start()).chain(view.group_names().filter(|name| *name != view.window_start())).map(|name| ident(name).sort(true, false)).collect::<Vec<_>>())?;
+        rows = rows.sort(
+            std::iter::once(view.window_start())
+                .chain(view.group_names().filter(|name| *name != view.window_start()))
+                .map(|name| ident(name).sort(true, false))
+                .collect::<Vec<_>>(),
+        )?;
         if let Some(columns) = &request.columns {
             rows = rows.project(columns.iter().map(ident).collect::<Vec<_>>())?;
         }
         let logical = rows.limit(0, request.limit)?.build()?;
         let state = self.session_with(MemorySchemaProvider::new())?;
-        let (physical, state) = plan(state, move |state| async move { Ok((state.create_physical_plan(&logical).await?, state)) }).await?;
+        let (physical, state) =
+            plan(state, turn, move |state| async move { Ok((state.create_physical_plan(&logical).await?, state)) }).await?;
         run(physical, &state, limits, receipt_of(snapshot)).await
     }
 
@@ -211,16 +240,28 @@ impl QueryEngine {
         let catalogs = MemoryCatalogProviderList::new();
         datafusion::catalog::CatalogProviderList::register_catalog(&catalogs, options.default_catalog.clone(), Arc::new(catalog));
         let state = SessionStateBuilder::new_from_existing(self.state.as_ref().clone());
-        Ok(state.with_catalog_list(Arc::new(catalogs)).build())
+        let mut state = state.with_catalog_list(Arc::new(catalogs)).build();
+        // What `now()` means in this query.
+        state.mark_start_execution();
+        Ok(state)
     }
 
     fn name_unknown_table(&self, error: QueryError) -> QueryError {
         let QueryError::InvalidSql(message) = &error else { return error };
-        let Some(name) = message.split("table '").nth(1).and_then(|rest| rest.split('\'').next()).filter(|_| message.contains("not found")) else {
+        let Some(name) =
+            message.split("table '").nth(1).and_then(|rest| rest.split('\'').next()).filter(|_| message.contains("not found"))
+        else {
             return error;
         };
-        let known = self.catalog.views().map(|view| view.name().as_str()).chain(self.catalog.streams().map(|stream| stream.name.as_str()));
-        QueryError::UnknownTable { name: name.rsplit('.').next().unwrap_or(name).to_owned(), known: known.collect::<Vec<_>>().join(", ") }
+        let known = self
+            .catalog
+            .views()
+            .map(|view| view.name().as_str())
+            .chain(self.catalog.streams().map(|stream| stream.name.as_str()));
+        QueryError::UnknownTable {
+            name: name.rsplit('.').next().unwrap_or(name).to_owned(),
+            known: known.collect::<Vec<_>>().join(", "),
+        }
     }
 }
 
@@ -237,7 +278,7 @@ fn receipt_of(snapshot: &ViewSnapshot) -> Receipt {
 }
 
 /// Plans on a thread with a stack that the longest admitted query fits in.
-async fn plan<T, F, R>(state: SessionState, planning: F) -> Result<T, QueryError>
+async fn plan<T, F, R>(state: SessionState, turn: Turn, planning: F) -> Result<T, QueryError>
 where
     T: Send + 'static,
     F: FnOnce(SessionState) -> R + Send + 'static,
@@ -250,6 +291,7 @@ where
         .spawn(move || {
             // Nobody waits any more when the query ran out of time.
             let _ = done.send(runtime.block_on(planning(state)));
+            drop(turn);
         })
         .map_err(|error| QueryError::Unavailable(format!("no thread to plan on: {error}")))?;
     match outcome.await {
@@ -259,7 +301,12 @@ where
 }
 
 /// Runs a plan; an answer over a limit is an error.
-async fn run(physical: Arc<dyn ExecutionPlan>, state: &SessionState, limits: QueryLimits, receipt: Receipt) -> Result<Answer, QueryError> {
+async fn run(
+    physical: Arc<dyn ExecutionPlan>,
+    state: &SessionState,
+    limits: QueryLimits,
+    receipt: Receipt,
+) -> Result<Answer, QueryError> {
     let schema: SchemaRef = physical.schema();
     let mut stream = execute_stream(physical, state.task_ctx())?;
     let mut batches: Vec<RecordBatch> = Vec::new();

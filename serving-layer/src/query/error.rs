@@ -93,9 +93,10 @@ impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
         let text = error.strip_backtrace();
         match error.find_root() {
-            DataFusionError::SQL(..) | DataFusionError::Plan(_) | DataFusionError::SchemaError(..) | DataFusionError::NotImplemented(_) => {
-                Self::InvalidSql(text)
-            }
+            DataFusionError::SQL(..)
+            | DataFusionError::Plan(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::NotImplemented(_) => Self::InvalidSql(text),
             DataFusionError::ResourcesExhausted(_) => Self::OutOfMemory(text),
             DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => Self::Unavailable(text),
             _ => Self::Execution(text),

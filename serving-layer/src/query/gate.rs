@@ -3,10 +3,13 @@
 //! SQL text is hostile. DataFusion on its own would write files (`COPY`), read them (external and URL tables), and overflow the
 //! stack on long flat expressions; so the statement is checked against a list of what is allowed, and its length is limited.
 
-use std::{collections::BTreeSet, ops::ControlFlow};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::ControlFlow,
+};
 
 use datafusion::sql::sqlparser::{
-    ast::{Query, SetExpr, Statement, TableFactor, Visit, Visitor},
+    ast::{ObjectName, Query, SetExpr, Statement, TableFactor, Visit, Visitor},
     dialect::PostgreSqlDialect,
     parser::Parser,
     tokenizer::Tokenizer,
@@ -18,6 +21,9 @@ use super::error::QueryError;
 pub(super) const SQL_BYTES_MAX: usize = 64 << 10;
 /// Tokens of SQL text, white space not counted: `1+1+…` grows the stack with each term.
 pub(super) const SQL_TOKENS_MAX: usize = 4_000;
+/// Tables that a query may read, each as often as it is read: a common table expression that is used twice is planned twice, and so
+/// a few dozen of them, each used twice by the next, would be planned 2^n times.
+pub(super) const SQL_RELATIONS_MAX: u64 = 256;
 /// How deeply expressions and queries may be nested.
 const SQL_NESTING_MAX: usize = 50;
 
@@ -35,20 +41,28 @@ pub(super) fn admit(sql: &str) -> Result<Admitted, QueryError> {
         return Err(QueryError::TooLarge { what: "the SQL text is too long", limit_name: "sql_bytes_max", limit: SQL_BYTES_MAX });
     }
     let dialect = PostgreSqlDialect {};
-    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|error| QueryError::InvalidSql(error.to_string()))?;
+    let tokens =
+        Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|error| QueryError::InvalidSql(error.to_string()))?;
     let words = tokens.iter().filter(|token| !matches!(token.token, datafusion::sql::sqlparser::tokenizer::Token::Whitespace(_)));
     if words.count() > SQL_TOKENS_MAX {
-        return Err(QueryError::TooLarge { what: "the SQL text has too many tokens", limit_name: "sql_tokens_max", limit: SQL_TOKENS_MAX });
+        return Err(QueryError::TooLarge {
+            what: "the SQL text has too many tokens",
+            limit_name: "sql_tokens_max",
+            limit: SQL_TOKENS_MAX,
+        });
     }
-    let parsed = Parser::new(&dialect).with_recursion_limit(SQL_NESTING_MAX).with_tokens_with_locations(tokens).parse_statements();
+    let parsed =
+        Parser::new(&dialect).with_recursion_limit(SQL_NESTING_MAX).with_tokens_with_locations(tokens).parse_statements();
     let mut statements = parsed.map_err(|error| QueryError::InvalidSql(error.to_string()))?;
     let query = match (statements.pop(), statements.is_empty()) {
         (Some(Statement::Query(query)), true) => query,
-        (Some(_), true) => return Err(QueryError::NotAllowed("only a SELECT query is allowed: nothing can be written here".to_owned())),
+        (Some(_), true) => {
+            return Err(QueryError::NotAllowed("only a SELECT query is allowed: nothing can be written here".to_owned()));
+        }
         (Some(_), false) => return Err(QueryError::NotAllowed("one statement at a time".to_owned())),
         (None, _) => return Err(QueryError::InvalidSql("the SQL text is empty: send a SELECT query".to_owned())),
     };
-    let mut check = Check { relations: BTreeSet::new() };
+    let mut check = Check { relations: BTreeSet::new(), weights: HashMap::new() };
     match query.visit(&mut check) {
         ControlFlow::Continue(()) => Ok(Admitted { query, relations: check.relations }),
         ControlFlow::Break(refusal) => Err(QueryError::NotAllowed(refusal)),
@@ -58,6 +72,29 @@ pub(super) fn admit(sql: &str) -> Result<Admitted, QueryError> {
 /// Walks a query: collects relations, stops at what is not allowed.
 struct Check {
     relations: BTreeSet<String>,
+    /// How many tables each common table expression reads in the end.
+    weights: HashMap<String, u64>,
+}
+
+impl Check {
+    /// How many tables a query reads, with what its common table expressions read.
+    fn weight(&self, query: &impl Visit) -> u64 {
+        let mut read = Read(Vec::new());
+        let _ = query.visit(&mut read);
+        read.0.iter().map(|name| self.weights.get(name).copied().unwrap_or(1)).fold(1, u64::saturating_add)
+    }
+}
+
+/// Collects the names of tables, as often as they are read.
+struct Read(Vec<String>);
+
+impl Visitor for Read {
+    type Break = ();
+
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+        self.0.extend(name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.clone()));
+        ControlFlow::Continue(())
+    }
 }
 
 impl Visitor for Check {
@@ -70,8 +107,19 @@ impl Visitor for Check {
         if query.with.as_ref().is_some_and(|with| with.recursive) {
             return ControlFlow::Break("recursive queries are not allowed: they may never end".to_owned());
         }
+        for expression in query.with.iter().flat_map(|with| &with.cte_tables) {
+            let weight = self.weight(&expression.query).max(self.weights.get(&expression.alias.name.value).copied().unwrap_or(0));
+            self.weights.insert(expression.alias.name.value.clone(), weight);
+        }
+        if self.weight(&query.body) > SQL_RELATIONS_MAX {
+            return ControlFlow::Break(format!(
+                "the query reads more than {SQL_RELATIONS_MAX} tables, common table expressions counted each time"
+            ));
+        }
         match query.body.as_ref() {
-            SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::SetOperation { .. } | SetExpr::Values(_) => ControlFlow::Continue(()),
+            SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::SetOperation { .. } | SetExpr::Values(_) => {
+                ControlFlow::Continue(())
+            }
             _ => ControlFlow::Break("only SELECT and VALUES are allowed: nothing can be written here".to_owned()),
         }
     }
@@ -97,5 +145,53 @@ impl Visitor for Check {
             TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } => ControlFlow::Continue(()),
             other => ControlFlow::Break(format!("'{other}': table functions are not allowed in queries")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_query_passes_and_nothing_else() {
+        for sql in ["SELECT 1", "select * from a join b using (x);", "WITH c AS (SELECT 1) SELECT * FROM c UNION ALL VALUES (2)"]
+        {
+            assert!(admit(sql).is_ok(), "{sql}");
+        }
+        for (sql, code) in [
+            ("", "invalid_sql"),
+            ("SELEC 1", "invalid_sql"),
+            ("SELECT 1; SELECT 2", "sql_not_allowed"),
+            ("COPY (SELECT 1) TO 'x.csv'", "sql_not_allowed"),
+            ("SET a = 1", "sql_not_allowed"),
+            ("SELECT 1 INTO t", "sql_not_allowed"),
+            ("SELECT * FROM t FOR UPDATE", "sql_not_allowed"),
+            ("SELECT * FROM generate_series(1, 2)", "sql_not_allowed"),
+            ("SELECT * FROM a.b", "sql_not_allowed"),
+            ("WITH RECURSIVE c AS (SELECT 1) SELECT * FROM c", "sql_not_allowed"),
+        ] {
+            assert_eq!(admit(sql).expect_err(sql).code(), code, "{sql}");
+        }
+    }
+
+    #[test]
+    fn limits_hold_at_the_limit_and_beyond() {
+        let padded = |bytes: usize| format!("SELECT 1{}", " ".repeat(bytes - 8));
+        assert!(admit(&padded(SQL_BYTES_MAX)).is_ok());
+        assert_eq!(admit(&padded(SQL_BYTES_MAX + 1)).expect_err("too long").code(), "query_too_large");
+        // SELECT, then n numbers with n − 1 signs in between.
+        let sum = |numbers: usize| format!("SELECT {}", vec!["1"; numbers].join("+"));
+        assert!(admit(&sum(SQL_TOKENS_MAX / 2)).is_ok());
+        assert_eq!(admit(&sum(SQL_TOKENS_MAX / 2 + 1)).expect_err("too many tokens").code(), "query_too_large");
+    }
+
+    #[test]
+    fn common_table_expressions_may_not_multiply() {
+        let doubling = |levels: usize| {
+            let steps = (1..=levels).map(|i| format!(", c{i} AS (SELECT x FROM c{} UNION ALL SELECT x FROM c{0})", i - 1));
+            format!("WITH c0 AS (SELECT 1 AS x){} SELECT count(*) FROM c{levels}", steps.collect::<String>())
+        };
+        assert!(admit(&doubling(5)).is_ok());
+        assert_eq!(admit(&doubling(30)).expect_err("2^30 tables").code(), "sql_not_allowed");
     }
 }

@@ -12,8 +12,8 @@ use std::{
 use datafusion::{
     logical_expr::AggregateUDF,
     sql::sqlparser::ast::{
-        Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem, TableAlias, TableFactor,
-        Visit, VisitMut, Visitor, VisitorMut,
+        Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem,
+        TableAlias, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
     },
 };
 use riomar_schemas::{Catalog, View};
@@ -38,7 +38,7 @@ pub(super) struct Rewritten {
 
 /// Rewrites every `merge(…)` of a query.
 pub(super) fn rewrite(query: &mut Query, catalog: &Catalog) -> Result<Rewritten, QueryError> {
-    let mut rewriter = Rewriter { catalog, done: Rewritten::default() };
+    let mut rewriter = Rewriter { catalog, expressions: BTreeSet::new(), done: Rewritten::default() };
     if let ControlFlow::Break(error) = VisitMut::visit(query, &mut rewriter) {
         return Err(error);
     }
@@ -70,15 +70,24 @@ impl Visitor for Leftover {
 
 struct Rewriter<'a> {
     catalog: &'a Catalog,
+    /// The names of common table expressions: what they hide is not merged.
+    expressions: BTreeSet<String>,
     done: Rewritten,
 }
 
 impl VisitorMut for Rewriter<'_> {
     type Break = QueryError;
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<QueryError> {
+        let named = query.with.iter().flat_map(|with| &with.cte_tables).map(|expression| expression.alias.name.value.clone());
+        self.expressions.extend(named);
+        ControlFlow::Continue(())
+    }
+
     /// Inner queries come first, so that a merge belongs to the nearest SELECT around it.
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
-        let views = views_of(select, self.catalog);
+        let mut views = views_of(select, self.catalog);
+        views.retain(|_, view| !self.expressions.contains(view.name().as_str()));
         let mut calls = Calls { views: &views, functions: Vec::new(), merged: BTreeSet::new() };
         for item in &mut select.projection {
             let measure = unnamed_merge(item);
@@ -98,7 +107,11 @@ impl VisitorMut for Rewriter<'_> {
         if select.projection.iter().any(wildcard) {
             return ControlFlow::Break(QueryError::InvalidSql("merge(…) goes with named columns, not with *".to_owned()));
         }
-        for table in select.from.iter_mut().flat_map(|from| std::iter::once(&mut from.relation).chain(from.joins.iter_mut().map(|join| &mut join.relation))) {
+        for table in select
+            .from
+            .iter_mut()
+            .flat_map(|from| std::iter::once(&mut from.relation).chain(from.joins.iter_mut().map(|join| &mut join.relation)))
+        {
             use_twin(table, &merged, &views, &mut self.done.twins);
         }
         self.done.functions.extend(functions);
@@ -108,7 +121,8 @@ impl VisitorMut for Rewriter<'_> {
 
 /// The views in a FROM clause, by the name that the query calls them.
 fn views_of(select: &Select, catalog: &Catalog) -> BTreeMap<String, Arc<View>> {
-    let relations = select.from.iter().flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)));
+    let relations =
+        select.from.iter().flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)));
     let named = relations.filter_map(|relation| {
         let (table, called) = table_names(relation)?;
         Some((called, Arc::clone(catalog.view(&table)?)))
@@ -124,14 +138,24 @@ fn table_names(relation: &TableFactor) -> Option<(String, String)> {
     Some((table, called))
 }
 
-fn use_twin(relation: &mut TableFactor, merged: &BTreeSet<String>, views: &BTreeMap<String, Arc<View>>, twins: &mut BTreeSet<String>) {
+fn use_twin(
+    relation: &mut TableFactor,
+    merged: &BTreeSet<String>,
+    views: &BTreeMap<String, Arc<View>>,
+    twins: &mut BTreeSet<String>,
+) {
     let Some((table, called)) = table_names(relation) else { return };
     if !merged.contains(&called) || !views.contains_key(&called) {
         return;
     }
     if let TableFactor::Table { name, alias, .. } = relation {
         *name = ObjectName::from(vec![Ident::with_quote('"', twin(&table))]);
-        alias.get_or_insert_with(|| TableAlias { name: Ident::with_quote('"', called), columns: vec![], explicit: true, at: None });
+        alias.get_or_insert_with(|| TableAlias {
+            name: Ident::with_quote('"', called),
+            columns: vec![],
+            explicit: true,
+            at: None,
+        });
         twins.insert(table);
     }
 }
@@ -168,8 +192,12 @@ struct Calls<'a> {
 impl Calls<'_> {
     fn replace(&mut self, function: &mut Function) -> Result<(), QueryError> {
         let invalid = |message: String| QueryError::InvalidSql(message);
-        let (qualifier, measure) =
-            argument(function).ok_or_else(|| invalid(format!("'{function}': merge takes one measure of a view, as in merge(visitors)")))?;
+        let plain = matches!(&function.args, FunctionArguments::List(list) if list.duplicate_treatment.is_none() && list.clauses.is_empty());
+        if !plain || !function.within_group.is_empty() || function.null_treatment.is_some() || function.over.is_some() {
+            return Err(invalid(format!("'{function}': merge takes one measure and nothing else")));
+        }
+        let (qualifier, measure) = argument(function)
+            .ok_or_else(|| invalid(format!("'{function}': merge takes one measure of a view, as in merge(visitors)")))?;
         let candidates = self.views.iter().filter(|(called, view)| match &qualifier {
             Some(qualifier) => *called == qualifier,
             None => view.column(&measure).is_some(),
@@ -182,7 +210,8 @@ impl Calls<'_> {
         let merge = view.merge_function(&measure)?;
         function.name = ObjectName::from(vec![Ident::with_quote('"', merge.function.name())]);
         if let FunctionArguments::List(list) = &mut function.args {
-            let column = |name: &String| Expr::CompoundIdentifier(vec![Ident::with_quote('"', &called), Ident::with_quote('"', name)]);
+            let column =
+                |name: &String| Expr::CompoundIdentifier(vec![Ident::with_quote('"', &called), Ident::with_quote('"', name)]);
             list.args = merge.arguments.iter().map(|name| FunctionArg::Unnamed(FunctionArgExpr::Expr(column(name)))).collect();
         }
         self.functions.push(merge.function);

@@ -45,10 +45,20 @@ struct Observed<'a> {
     cut_position: Offset,
     first_epoch: Epoch,
     /// The entry, or why there is none to be had.
-    entry: Result<Option<&'a Entry>, &'a str>,
+    entry: Result<Option<&'a Entry>, &'a Lack>,
     /// Whether the hand-over was read again since the entry was found to be ahead of it.
     read_again: bool,
 }
+
+/// Why a partition's realtime view cannot be read.
+#[derive(Debug, Clone)]
+struct Lack {
+    code: &'static str,
+    detail: String,
+}
+
+/// A partition's entry, and its states from the cut on in [`View::state_schema`].
+type Part = Result<Option<(Entry, RecordBatch)>, Lack>;
 
 /// What a partition's realtime entry is good for.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,14 +74,22 @@ enum Decision {
 fn decide(observed: &Observed<'_>) -> Decision {
     let batch_only = |code, detail: &str| Decision::BatchOnly { code, detail: detail.to_owned() };
     let entry = match observed.entry {
-        Err(unavailable) => return batch_only("realtime_unavailable", unavailable),
-        Ok(None) => return batch_only("realtime_rebuilding", "the realtime view has no states here yet; they are being rebuilt from the log"),
+        Err(lack) => return batch_only(lack.code, &lack.detail),
+        Ok(None) => {
+            return batch_only(
+                "realtime_rebuilding",
+                "the realtime view has no states here yet; they are being rebuilt from the log",
+            );
+        }
         Ok(Some(entry)) => entry,
     };
     let lacks = |lowest: Epoch| lowest > observed.cut && lowest > observed.first_epoch;
     if lacks(entry.floor) || lacks(entry.start) {
         if observed.read_again {
-            return batch_only("realtime_rebuilding", "the realtime view begins behind the batch view's cut; it is being rebuilt");
+            return batch_only(
+                "realtime_rebuilding",
+                "the realtime view begins behind the batch view's cut; it is being rebuilt",
+            );
         }
         return Decision::ReadAgain;
     }
@@ -111,7 +129,7 @@ impl Snapshots {
                     cut: hand_over.cut,
                     cut_position: hand_over.position(*partition),
                     first_epoch: *first_epoch,
-                    entry: part.as_ref().map(|part| part.as_ref().map(|part| &part.entry)).map_err(String::as_str),
+                    entry: part.as_ref().map(|part| part.as_ref().map(|(entry, _)| entry)),
                     read_again,
                 })
             });
@@ -120,15 +138,21 @@ impl Snapshots {
                 seen_ahead = Some(hand_over.generation);
                 continue;
             }
-            return self.assemble(view, generation, &hand_over, &partitions, decisions, parts);
+            return Ok(self.assemble(view, generation, &hand_over, &partitions, decisions, parts));
         }
         Err(QueryError::Unavailable("generations are published faster than they can be read".to_owned()))
     }
 
-    async fn read(&self, view: &View, partitions: &[PartitionId], cut: Epoch) -> Vec<Result<Option<RealtimePart>, String>> {
+    async fn read(&self, view: &View, partitions: &[PartitionId], cut: Epoch) -> Vec<Part> {
         let reads = partitions.iter().map(|partition| self.realtime.read(view, *partition, cut));
-        let parts = futures::future::join_all(reads).await;
-        parts.into_iter().map(|part| part.map_err(|error| error.to_string())).collect()
+        let parts = futures::future::join_all(reads).await.into_iter().map(|part| {
+            let part = part.map_err(|error| Lack { code: "realtime_unavailable", detail: error.to_string() })?;
+            let Some(part) = part else { return Ok(None) };
+            // States that cannot be read are as good as lost: the speed layer rebuilds them.
+            let states = decode(view, &part).map_err(|error| Lack { code: "realtime_rebuilding", detail: error.to_string() })?;
+            Ok(Some((part.entry, states)))
+        });
+        parts.collect()
     }
 
     fn assemble(
@@ -138,29 +162,35 @@ impl Snapshots {
         hand_over: &HandOver,
         partitions: &[PartitionId],
         decisions: Vec<Decision>,
-        parts: Vec<Result<Option<RealtimePart>, String>>,
-    ) -> Result<ViewSnapshot, QueryError> {
+        parts: Vec<Part>,
+    ) -> ViewSnapshot {
         let mut through = BTreeMap::new();
         let mut degraded: Vec<Degradation> = Vec::new();
-        let mut lacking = |code: &str, detail: String, partition: PartitionId| {
-            match degraded.iter_mut().find(|entry| entry.code == code && entry.detail == detail) {
-                Some(entry) => entry.partitions.push(partition),
-                None => degraded.push(Degradation { code: code.to_owned(), view: view.name().clone(), partitions: vec![partition], detail }),
-            }
+        let mut lacking = |code: &str, detail: String, partition: PartitionId| match degraded
+            .iter_mut()
+            .find(|entry| entry.code == code && entry.detail == detail)
+        {
+            Some(entry) => entry.partitions.push(partition),
+            None => degraded.push(Degradation {
+                code: code.to_owned(),
+                view: view.name().clone(),
+                partitions: vec![partition],
+                detail,
+            }),
         };
         let mut event_times = generation.as_deref().map(|manifest| manifest.event_time_max_us.clone()).unwrap_or_default();
         let mut realtime = Vec::new();
         for ((partition, decision), part) in partitions.iter().zip(decisions).zip(parts) {
             let reached = match decision {
                 Decision::Take { through } => {
-                    let Ok(Some(part)) = part else { continue };
-                    if let Some(reason) = &part.entry.halted {
+                    let Ok(Some((entry, states))) = part else { continue };
+                    if let Some(reason) = &entry.halted {
                         lacking("realtime_halted", reason.clone(), *partition);
                     }
-                    if let Some(time) = part.entry.event_time_max_us {
+                    if let Some(time) = entry.event_time_max_us {
                         event_times.entry(*partition).and_modify(|known| *known = time.max(*known)).or_insert(time);
                     }
-                    realtime.push(decode(view, &part)?);
+                    realtime.push(states);
                     through
                 }
                 Decision::BatchOnly { code, detail } => {
@@ -170,7 +200,11 @@ impl Snapshots {
                 Decision::ReadAgain => continue,
             };
             if self.has_lost_ground(view, *partition, reached) {
-                lacking("realtime_behind", "an earlier answer reached further; the realtime view is catching up".to_owned(), *partition);
+                lacking(
+                    "realtime_behind",
+                    "an earlier answer reached further; the realtime view is catching up".to_owned(),
+                    *partition,
+                );
             }
             through.insert(*partition, reached);
         }
@@ -182,7 +216,7 @@ impl Snapshots {
             through,
             watermark: watermark.map(|time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
         };
-        Ok(ViewSnapshot { view: Arc::clone(view), generation, realtime, receipt, degraded })
+        ViewSnapshot { view: Arc::clone(view), generation, realtime, receipt, degraded }
     }
 
     /// Remembers how far an answer reaches, and says whether an earlier one reached further.
@@ -241,15 +275,11 @@ mod tests {
 
     #[test]
     fn without_an_entry_the_answer_ends_at_the_cut() {
-        let observed = Observed {
-            cut: Epoch(5),
-            cut_position: Offset(100),
-            first_epoch: Epoch(0),
-            entry: Ok(None),
-            read_again: false,
-        };
+        let observed =
+            Observed { cut: Epoch(5), cut_position: Offset(100), first_epoch: Epoch(0), entry: Ok(None), read_again: false };
         assert!(matches!(decide(&observed), Decision::BatchOnly { code: "realtime_rebuilding", .. }));
-        let down = Observed { entry: Err("connection refused"), ..observed };
+        let refused = Lack { code: "realtime_unavailable", detail: "connection refused".to_owned() };
+        let down = Observed { entry: Err(&refused), ..observed };
         assert!(matches!(decide(&down), Decision::BatchOnly { code: "realtime_unavailable", .. }));
     }
 }

@@ -65,7 +65,7 @@ impl Connection {
             // was refused for another reason than the network's never tries again.
             Permit::Probe => state.manager = None,
             Permit::Refused(remaining) => {
-                return Err(self.unavailable(&format!("it did not answer; the next try is due in {remaining:?}")));
+                return Err(self.unavailable(&format!("it did not answer; the next try is due in {} s", remaining.as_secs() + 1)));
             }
         }
         if let Some(manager) = &state.manager {

@@ -100,7 +100,11 @@ async fn c6_an_entry_whose_epochs_are_not_whole_counts_as_none() {
         let fenced = store.write(&view, PARTITION, &at(2), &at(3), &[state(1, "c")]).await.expect("write");
         assert_eq!(fenced, WriteOutcome::Fenced(None), "a write must not hide the loss");
         assert_eq!(store.reset(&view, PARTITION, None, &fresh()).await.expect("reset"), WriteOutcome::Applied);
-        assert_eq!(server.command(&["KEYS", "*"]).expect("keys"), keys::entry("test", &view, PARTITION), "nothing is left behind");
+        assert_eq!(
+            server.command(&["KEYS", "*"]).expect("keys"),
+            keys::entry("test", &view, PARTITION),
+            "nothing is left behind"
+        );
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Observed<'a> {
     pub first_epoch: Epoch,
     /// What the store holds.
     pub entry: Option<&'a Entry>,
+    /// Whether states of this very entry were found damaged.
+    pub damaged: bool,
     /// Where the current generation ends.
     pub hand_over: &'a HandOver,
     /// The log's end, where it was read after the entry.
@@ -35,6 +37,8 @@ pub enum Decision {
 pub enum RebuildReason {
     /// The store has no entry: it is new, was emptied, or lost a part of it.
     NoEntry,
+    /// The store holds bytes that are no states of the view.
+    Damaged,
     /// The states begin behind the current cut, so the events between are in neither layer.
     StartsAfterCut,
     /// Epochs that the current generation does not cover have been removed.
@@ -49,6 +53,7 @@ impl fmt::Display for RebuildReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoEntry => "the store has no entry",
+            Self::Damaged => "its states are damaged",
             Self::StartsAfterCut => "its states begin behind the current cut",
             Self::LacksEpochs => "epochs that are still needed were removed",
             Self::BehindCut => "the batch view has overtaken it",
@@ -60,11 +65,13 @@ impl fmt::Display for RebuildReason {
 /// Decides.
 #[must_use]
 pub fn decide(observed: &Observed<'_>) -> Decision {
-    let Observed { partition, first_epoch, entry, hand_over, log_end } = *observed;
+    let Observed { partition, first_epoch, entry, damaged, hand_over, log_end } = *observed;
     let Some(entry) = entry else { return Decision::Rebuild(RebuildReason::NoEntry) };
     let covered = hand_over.position(partition);
     let needed_from = hand_over.cut.max(first_epoch);
-    if log_end.is_some_and(|end| entry.position.offset > end && covered < entry.position.offset) {
+    if damaged {
+        Decision::Rebuild(RebuildReason::Damaged)
+    } else if log_end.is_some_and(|end| entry.position.offset > end && covered < entry.position.offset) {
         Decision::Rebuild(RebuildReason::AheadOfLog)
     } else if entry.start > needed_from {
         Decision::Rebuild(RebuildReason::StartsAfterCut)
@@ -135,12 +142,14 @@ mod tests {
         ];
         for (number, (entry, hand_over, first_epoch, log_end, expected)) in cases.into_iter().enumerate() {
             let log_end = Some(Offset(log_end));
-            let observed =
-                Observed { partition: PARTITION, first_epoch: Epoch(first_epoch), entry: entry.as_ref(), hand_over, log_end };
+            let (entry, first_epoch) = (entry.as_ref(), Epoch(first_epoch));
+            let observed = Observed { partition: PARTITION, first_epoch, entry, damaged: false, hand_over, log_end };
             assert_eq!(decide(&observed), expected, "case {number}: {observed:?}");
             // A rebuild settles the matter: what it writes needs no other.
             let fresh = rebuilt(&observed);
             assert_eq!(decide(&Observed { entry: Some(&fresh), ..observed }), Continue, "after a rebuild in case {number}");
+            let of_damaged = if entry.is_some() { RebuildReason::Damaged } else { NoEntry };
+            assert_eq!(decide(&Observed { damaged: true, ..observed }), Rebuild(of_damaged), "damaged, in case {number}");
         }
     }
 
@@ -151,7 +160,8 @@ mod tests {
             [(hand_over(4, Some(40)), Decision::Continue), (hand_over(5, Some(60)), Decision::Rebuild(RebuildReason::BehindCut))]
         {
             let (entry, hand_over) = (Some(&halted), &hand_over);
-            let observed = Observed { partition: PARTITION, first_epoch: Epoch(0), entry, hand_over, log_end: None };
+            let observed =
+                Observed { partition: PARTITION, first_epoch: Epoch(0), entry, damaged: false, hand_over, log_end: None };
             assert_eq!(decide(&observed), expected);
         }
     }
@@ -159,7 +169,9 @@ mod tests {
     #[test]
     fn a_rebuild_begins_at_the_cut_or_at_the_first_epoch() {
         let begin = |hand_over: &HandOver, first_epoch| {
-            rebuilt(&Observed { partition: PARTITION, first_epoch: Epoch(first_epoch), entry: None, hand_over, log_end: None })
+            let first_epoch = Epoch(first_epoch);
+            let (entry, damaged, log_end) = (None, false, None);
+            rebuilt(&Observed { partition: PARTITION, first_epoch, entry, damaged, hand_over, log_end })
         };
         assert_eq!(begin(&hand_over(4, Some(40)), 0), entry(40, 4, 4, 4));
         assert_eq!(begin(&hand_over(4, None), 6), entry(0, 6, 6, 6));

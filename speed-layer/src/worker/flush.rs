@@ -43,9 +43,26 @@ enum Obstacle {
 }
 
 impl Lane {
-    /// Folds the rows that the view does not have yet, and moves its position to the end of what was read.
+    /// Folds the rows that the view does not have yet, and moves its position to the end of what was read. After a failure the view
+    /// pauses; damaged states are remembered, so that they are rebuilt.
     pub(super) async fn flush(&mut self, parts: &SpeedParts, read: &ReadStep) -> Result<Flushed, SpeedError> {
         let Some(known) = self.known.take() else { return Ok(Flushed::Fenced) };
+        let entry = known.entry.clone();
+        let flushed = self.fold_and_write(parts, known, read).await;
+        match &flushed {
+            Ok(Flushed::Applied { .. } | Flushed::Halted(_)) => self.went_well(),
+            Ok(Flushed::Fenced) => {}
+            Err(error) => {
+                if matches!(error, SpeedError::Store { source: StoreError::Damaged(_), .. }) {
+                    self.found_damaged(entry);
+                }
+                self.pause(parts);
+            }
+        }
+        flushed
+    }
+
+    async fn fold_and_write(&mut self, parts: &SpeedParts, known: Known, read: &ReadStep) -> Result<Flushed, SpeedError> {
         let rows = rows_from(&read.rows, known.entry.position.offset);
         let event_time_max_us = known.entry.event_time_max_us.max(event_time_max_us(&parts.stream, &rows));
         let next = Entry { position: read.to, event_time_max_us, ..known.entry.clone() };

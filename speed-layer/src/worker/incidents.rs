@@ -24,9 +24,18 @@ pub(super) enum Told {
 }
 
 impl Incidents {
-    /// Takes the failures of one step, and gives what changed.
-    pub(super) fn observe(&mut self, now_ms: i64, failed: impl IntoIterator<Item = (Option<Name>, String)>) -> Vec<Told> {
+    /// Takes the failures of one step and the views that wait for another try, and gives what changed.
+    pub(super) fn observe(
+        &mut self,
+        now_ms: i64,
+        failed: impl IntoIterator<Item = (Option<Name>, String)>,
+        waiting: &[Name],
+    ) -> Vec<Told> {
         let mut ended = std::mem::take(&mut self.open);
+        for view in waiting {
+            // It is not known yet whether these are over.
+            self.open.extend(ended.remove_entry(&Some(view.clone())));
+        }
         let mut told = Vec::new();
         for (view, error) in failed {
             let known = ended.remove(&view).or_else(|| self.open.get(&view).copied());
@@ -53,15 +62,17 @@ mod tests {
     fn tells_the_beginning_and_the_end_once() {
         let view = Some(Name::new("hits").expect("a name"));
         let mut incidents = Incidents::default();
-        assert_eq!(incidents.observe(0, []), []);
-        let began = incidents.observe(10, [(None, "down".to_owned())]);
+        assert_eq!(incidents.observe(0, [], &[]), []);
+        let began = incidents.observe(10, [(None, "down".to_owned())], &[]);
         assert_eq!(began, [Told::Began { view: None, error: "down".to_owned() }]);
-        assert_eq!(incidents.observe(20, [(None, "still down".to_owned())]), []);
-        let also = incidents.observe(30, [(None, "down".to_owned()), (view.clone(), "damaged".to_owned())]);
+        assert_eq!(incidents.observe(20, [(None, "still down".to_owned())], &[]), []);
+        let failed = [(None, "down".to_owned()), (view.clone(), "damaged".to_owned())];
+        let also = incidents.observe(30, failed, &[]);
         assert_eq!(also, [Told::Began { view: view.clone(), error: "damaged".to_owned() }]);
-        let ended = incidents.observe(40, [(view.clone(), "damaged".to_owned())]);
+        let ended = incidents.observe(40, [(view.clone(), "damaged".to_owned())], &[]);
         assert_eq!(ended, [Told::Ended { view: None, after_ms: 30, failures: 3 }]);
-        assert_eq!(incidents.observe(50, []), [Told::Ended { view, after_ms: 20, failures: 2 }]);
-        assert_eq!(incidents.observe(60, []), []);
+        assert_eq!(incidents.observe(45, [], view.as_slice()), [], "a view that waits for another try is not well yet");
+        assert_eq!(incidents.observe(50, [], &[]), [Told::Ended { view, after_ms: 20, failures: 2 }]);
+        assert_eq!(incidents.observe(60, [], &[]), []);
     }
 }

@@ -1,8 +1,9 @@
-//! One view of a worker: its entry, its hand-over, and the removal of what nobody reads any more.
+//! One view of a worker: its entry, its hand-over, its pause after a failure, and the removal of what nobody reads any more.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use riomar_schemas::{Epoch, HandOver, ReaderPosition, View};
@@ -30,6 +31,11 @@ pub(super) struct Lane {
     /// Why it could not be read again, until it can.
     hand_over_failure: Option<String>,
     removals: VecDeque<Removal>,
+    /// The entry whose states were found damaged. Whoever finds another one in its place has nothing to rebuild.
+    damaged: Option<Entry>,
+    /// The last pause, which the next failure doubles; zero after a success.
+    pause: Duration,
+    paused_until_ms: i64,
 }
 
 /// What the store held when it was last asked or written.
@@ -58,16 +64,50 @@ pub(super) struct Settled {
 
 impl Lane {
     pub(super) fn new(view: Arc<View>) -> Self {
-        Self { view, known: None, hand_over: None, hand_over_seen_ms: 0, hand_over_failure: None, removals: VecDeque::new() }
+        Self {
+            view,
+            known: None,
+            hand_over: None,
+            hand_over_seen_ms: 0,
+            hand_over_failure: None,
+            removals: VecDeque::new(),
+            damaged: None,
+            pause: Duration::ZERO,
+            paused_until_ms: i64::MIN,
+        }
     }
 
     pub(super) fn is_known(&self) -> bool {
         self.known.is_some()
     }
 
-    /// Where folding goes on; `None` for a view that is halted, or whose entry is not known.
-    pub(super) fn position(&self) -> Option<ReaderPosition> {
-        self.known.as_ref().filter(|known| known.entry.halted.is_none()).map(|known| known.entry.position)
+    /// Where folding goes on; `None` for a view that is paused or halted, or whose entry is not known.
+    pub(super) fn position(&self, now_ms: i64) -> Option<ReaderPosition> {
+        let known = self.known.as_ref().filter(|known| known.entry.halted.is_none() && !self.is_paused(now_ms));
+        known.map(|known| known.entry.position)
+    }
+
+    /// Whether it waits before it is tried again.
+    pub(super) fn is_paused(&self, now_ms: i64) -> bool {
+        now_ms < self.paused_until_ms
+    }
+
+    /// Notes a failure: the view is left alone for a while, longer with each failure in a row.
+    pub(super) fn pause(&mut self, parts: &SpeedParts) {
+        let limits = &parts.limits;
+        self.pause = (self.pause * 2).clamp(limits.retry_pause_min, limits.retry_pause_max.max(limits.retry_pause_min));
+        let pause_ms = i64::try_from(self.pause.as_millis()).unwrap_or(i64::MAX);
+        self.paused_until_ms = parts.clock.now_ms().saturating_add(pause_ms);
+    }
+
+    /// Notes that the view was folded further.
+    pub(super) fn went_well(&mut self) {
+        self.pause = Duration::ZERO;
+    }
+
+    /// Notes that the store has damaged states under this entry: it is rebuilt when it is settled next, if it is still there.
+    pub(super) fn found_damaged(&mut self, entry: Entry) {
+        self.damaged = Some(entry);
     }
 
     /// Reads the entry where it is not known and the hand-over where it is due, and rebuilds where they do not go together.
@@ -106,19 +146,21 @@ impl Lane {
                 }
             };
             let entry = known.as_ref().map(|known| &known.entry);
-            let observed = Observed { partition: parts.partition, first_epoch, entry, hand_over: &hand_over, log_end };
+            let damaged = entry.zip(self.damaged.as_ref()).is_some_and(|(entry, damaged)| damaged.guards(entry));
+            let observed = Observed { partition: parts.partition, first_epoch, entry, damaged, hand_over: &hand_over, log_end };
             let outcome = match decide(&observed) {
                 Decision::Continue => None,
                 Decision::Rebuild(reason) => Some((reason, rebuilt(&observed))),
             };
             self.hand_over = Some(hand_over);
             let Some((reason, fresh)) = outcome else {
-                self.known = known;
+                (self.known, self.damaged) = (known, None);
                 break;
             };
             match self.reset(parts, known.as_ref().map(|known| &known.entry), &fresh).await? {
                 WriteOutcome::Applied => {
                     settled.rebuilds.push(reason);
+                    self.damaged = None;
                     self.known = Some(Known { entry: fresh, groups: BTreeMap::new() });
                     break;
                 }

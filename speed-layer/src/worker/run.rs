@@ -41,16 +41,18 @@ async fn run_one(mut worker: SpeedWorker, shutdown: Shared<impl Future<Output = 
             stepped = worker.step(limits.wait) => stepped,
         };
         let pause = match stepped {
+            // Nothing was tried, so nothing is known to be better or worse.
+            Ok(step) if step.paused.len() == worker.lanes.len() => limits.batch_pause,
             Ok(step) => {
                 tell_step(&worker, &step);
                 let failed = step.failed.iter().map(|(view, error)| (Some(view.clone()), error.to_string()));
-                tell(&worker, incidents.observe(clock.now_ms(), failed));
+                tell(&worker, incidents.observe(clock.now_ms(), failed, &step.paused));
                 retry_pause = limits.retry_pause_min;
                 let full = step.records as usize >= limits.batch_records_max;
                 if full { Duration::ZERO } else { limits.batch_pause }
             }
             Err(error) => {
-                tell(&worker, incidents.observe(clock.now_ms(), [(None, error.to_string())]));
+                tell(&worker, incidents.observe(clock.now_ms(), [(None, error.to_string())], &[]));
                 let pause = retry_pause;
                 retry_pause = (retry_pause * 2).min(limits.retry_pause_max);
                 pause

@@ -1,5 +1,6 @@
 //! The worker on a real log, with both stores, against a plain evaluation of the records.
 
+mod failures;
 mod flaky;
 mod history;
 mod random;

@@ -7,11 +7,15 @@
 use std::{fmt::Write, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use riomar_schemas::{Name, PartitionId, record::RecordBody};
+use riomar_schemas::{
+    Name, Offset, PartitionId,
+    record::{Record, RecordBody},
+};
 use riomar_tests::{
     catalog::{PARTITIONS, READINGS, ROLL_UPS, SQL, VIEWS},
     check::{Ask, check_roll_up, check_view},
     harness::{Harness, Who},
+    oracle::LogPartition,
     realtime::Realtime,
     workload::{Workload, ndjson},
 };
@@ -26,6 +30,8 @@ struct Schedule {
     workload: Workload,
     harness: Harness,
     sent: Vec<String>,
+    /// What the log has let go of, by partition.
+    gone: Vec<Vec<Record>>,
     trail: String,
 }
 
@@ -36,6 +42,7 @@ impl Schedule {
             workload: Workload::new(seed),
             harness: Harness::start(SQL, realtime).await,
             sent: Vec::new(),
+            gone: vec![Vec::new(); PARTITIONS],
             trail: String::new(),
         }
     }
@@ -66,7 +73,11 @@ impl Schedule {
                 note("land")?;
                 harness.land(who).await.map(drop).map_err(|error| error.to_string())
             }
-            50..70 => {
+            50..54 => {
+                note("trim the log")?;
+                self.trim().await
+            }
+            54..70 => {
                 note("speed")?;
                 harness.speed(who).await.map(drop).map_err(|error| error.to_string())
             }
@@ -122,16 +133,40 @@ impl Schedule {
         self.harness.log().append(&stream, records).await.map(drop).map_err(|error| error.to_string())
     }
 
+    /// What retention does in time: some of what has landed goes from the log.
+    async fn trim(&mut self) -> Result<(), String> {
+        let stream = Name::new(READINGS.name).map_err(|error| error.to_string())?;
+        let positions = self.harness.client().get(&format!("/v1/streams/{stream}")).await.json()["positions"].take();
+        let held = self.harness.read_log(READINGS.name).await;
+        for (number, (held, gone)) in held.into_iter().zip(&mut self.gone).enumerate() {
+            let landed = positions[number]["landed"].as_u64().ok_or_else(|| format!("no position: {positions}"))?;
+            let below = self.random.random_range(gone.len() as u64..=landed);
+            gone.extend(held.records.into_iter().take_while(|record| record.offset.0 < below));
+            let partition = PartitionId(u32::try_from(number).map_err(|error| error.to_string())?);
+            self.harness.log().trim(&stream, partition, Offset(below)).await.map_err(|error| error.to_string())?;
+        }
+        let account = self.harness.client().account(READINGS.name).await;
+        if account["adds_up"] == true { Ok(()) } else { Err(format!("C5 after a trim: {account}")) }
+    }
+
+    /// The log from its beginning: what it has let go of, and what it holds.
+    async fn read_log(&self) -> Vec<LogPartition> {
+        let mut log = self.harness.read_log(READINGS.name).await;
+        for (partition, gone) in log.iter_mut().zip(&self.gone) {
+            partition.records.splice(0..0, gone.iter().cloned());
+        }
+        log
+    }
+
     /// One answer, held against the oracle.
     async fn check_one(&mut self) -> Result<(), String> {
-        let harness = &self.harness;
-        let read_log = async || harness.read_log(READINGS.name).await;
-        if self.random.random_ratio(1, 5) {
-            return check_roll_up(&harness.client(), &ROLL_UPS[self.random.random_range(0..ROLL_UPS.len())], read_log).await;
+        let (is_roll_up, how) = (self.random.random_ratio(1, 5), if self.random.random() { Ask::Sql } else { Ask::Rows });
+        let (roll_up, view) = (self.random.random_range(0..ROLL_UPS.len()), self.random.random_range(0..VIEWS.len()));
+        let (client, read_log) = (self.harness.client(), async || self.read_log().await);
+        if is_roll_up {
+            return check_roll_up(&client, &ROLL_UPS[roll_up], read_log).await;
         }
-        let how = if self.random.random() { Ask::Sql } else { Ask::Rows };
-        let view = VIEWS[self.random.random_range(0..VIEWS.len())];
-        check_view(&harness.client(), view, how, read_log).await.map(drop)
+        check_view(&client, VIEWS[view], how, read_log).await.map(drop)
     }
 
     /// At quiescence every answer holds the whole log and lacks nothing; before and after a recompute from scratch.
@@ -139,7 +174,7 @@ impl Schedule {
         for round in ["at rest", "after a last incremental recompute", "after a recompute from scratch"] {
             let context = |error: String| format!("{round}: {error}");
             self.harness.settle().await;
-            let log = self.harness.read_log(READINGS.name).await;
+            let log = self.read_log().await;
             for view in VIEWS {
                 let answer = check_view(&self.harness.client(), view, Ask::Sql, async || log.clone()).await.map_err(context)?;
                 let ends: Vec<_> = log.iter().map(|partition| partition.records.len() as u64).collect();

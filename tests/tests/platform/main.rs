@@ -4,6 +4,7 @@ mod account;
 mod bad_input;
 mod crash_points;
 mod exactness;
+mod hungry;
 mod kill;
 mod readme;
 mod redis_faults;

@@ -7,7 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use riomar_schemas::{Epoch, PartitionId, View, state_codec::EncodedState};
+use riomar_schemas::{Epoch, Name, PartitionId, View, state_codec::EncodedState};
 
 use crate::store::{Entry, RealtimePart, RealtimeStore, StoreError, WriteOutcome};
 
@@ -17,17 +17,29 @@ pub struct FlakyStore {
     inner: Arc<dyn RealtimeStore>,
     random: Mutex<SmallRng>,
     failures_percent: AtomicU32,
+    /// The view whose states can neither be read nor written.
+    broken: Mutex<Option<Name>>,
     pub calls: AtomicU64,
 }
 
 impl FlakyStore {
     pub fn new(inner: Arc<dyn RealtimeStore>, seed: u64) -> Self {
         let random = Mutex::new(SmallRng::seed_from_u64(seed));
-        Self { inner, random, failures_percent: AtomicU32::new(0), calls: AtomicU64::new(0) }
+        Self { inner, random, failures_percent: AtomicU32::new(0), broken: Mutex::new(None), calls: AtomicU64::new(0) }
     }
 
     pub fn fail(&self, percent: u32) {
         self.failures_percent.store(percent, Ordering::SeqCst);
+    }
+
+    /// From now on the states of this view, and of no other, can neither be read nor written.
+    pub fn break_view(&self, view: Option<&Name>) {
+        *self.broken.lock().expect("not poisoned") = view.cloned();
+    }
+
+    fn check_view(&self, view: &View) -> Result<(), StoreError> {
+        let broken = self.broken.lock().expect("not poisoned").as_ref() == Some(view.name());
+        if broken { Err(StoreError::Unavailable("for this view".to_owned())) } else { Ok(()) }
     }
 
     async fn around<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -62,6 +74,7 @@ impl RealtimeStore for FlakyStore {
         partition: PartitionId,
         keys: &[(Epoch, &str)],
     ) -> Result<(Option<Entry>, Vec<Option<Vec<u8>>>), StoreError> {
+        self.check_view(view)?;
         self.around(self.inner.states(view, partition, keys)).await
     }
 
@@ -73,6 +86,7 @@ impl RealtimeStore for FlakyStore {
         next: &Entry,
         states: &[EncodedState],
     ) -> Result<WriteOutcome, StoreError> {
+        self.check_view(view)?;
         self.around(self.inner.write(view, partition, expected, next, states)).await
     }
 

@@ -28,6 +28,8 @@ pub struct Past {
     pub first_hand_over: HandOver,
     /// Whether hand-overs can be read.
     pub unavailable: bool,
+    /// How often it was asked how far landing has come: once by each reader that is opened, and by each that reads rows from here.
+    pub landed_asked: usize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -60,7 +62,9 @@ impl FakeHistory {
 #[async_trait]
 impl History for FakeHistory {
     async fn landed(&self, _: &Stream, _: PartitionId) -> Result<ReaderPosition, LogError> {
-        Ok(self.past().landed)
+        let mut past = self.past();
+        past.landed_asked += 1;
+        Ok(past.landed)
     }
 
     async fn kept_ids(

@@ -293,7 +293,8 @@ async fn the_loop_folds_retries_and_ends_when_it_is_told_to() {
     let clock = Arc::new(SystemClock);
     world.limits.batch_records_max = 7;
     world.limits.wait = Duration::from_millis(5);
-    (world.limits.retry_pause_min, world.limits.batch_pause) = (Duration::from_millis(1), Duration::ZERO);
+    (world.limits.retry_pause_min, world.limits.retry_pause_max) = (Duration::from_millis(1), Duration::from_millis(20));
+    world.limits.batch_pause = Duration::ZERO;
     let workers = vec![SpeedWorker::open(SpeedParts { clock, ..world.parts() })];
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(run(workers, async move {

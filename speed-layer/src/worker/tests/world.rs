@@ -102,7 +102,13 @@ impl World {
         let history = FakeHistory::default();
         history.past().first_epoch = Epoch(first_epoch);
         history.past().landed.epoch = Epoch(first_epoch);
-        let limits = SpeedLimits { hand_over_interval: Duration::ZERO, ..SpeedLimits::default() };
+        // Without pauses: this clock stands still.
+        let limits = SpeedLimits {
+            hand_over_interval: Duration::ZERO,
+            retry_pause_min: Duration::ZERO,
+            retry_pause_max: Duration::ZERO,
+            ..SpeedLimits::default()
+        };
         Self {
             _directory: directory,
             log,

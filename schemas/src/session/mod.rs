@@ -1,5 +1,9 @@
 //! DataFusion sessions with Riomar's functions, and running a plan in one.
 
+mod capped;
+mod cooperative;
+mod date_trunc;
+
 use std::sync::{Arc, LazyLock};
 
 use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
@@ -11,7 +15,7 @@ use datafusion::{
         SessionState, SessionStateBuilder, SessionStateDefaults,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
-    logical_expr::{LogicalPlan, LogicalPlanBuilder, ScalarUDF},
+    logical_expr::{LogicalPlan, LogicalPlanBuilder, ScalarUDF, planner::ExprPlanner},
     physical_plan,
     prelude::SessionConfig,
 };
@@ -61,14 +65,24 @@ pub fn session_state(runtime: Arc<RuntimeEnv>, target_partitions: usize) -> Sess
     let mut aggregates = SessionStateDefaults::default_aggregate_functions();
     // Later entries take the place of earlier ones of the same name.
     aggregates.extend(aggregate::functions());
+    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(capped::ConcatPlanner)];
+    planners.extend(SessionStateDefaults::default_expr_planners());
     SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
-        .with_scalar_functions(SessionStateDefaults::default_scalar_functions().into_iter().filter(allowed).collect())
+        .with_scalar_functions(
+            SessionStateDefaults::default_scalar_functions()
+                .into_iter()
+                .filter(allowed)
+                .map(capped::cap)
+                .map(date_trunc::widen)
+                .collect(),
+        )
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(aggregates)
         .with_window_functions(SessionStateDefaults::default_window_functions())
-        .with_expr_planners(SessionStateDefaults::default_expr_planners())
+        .with_expr_planners(planners)
+        .with_physical_optimizer_rule(Arc::new(cooperative::CooperativeJoins))
         .build()
 }
 
