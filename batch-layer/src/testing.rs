@@ -160,7 +160,7 @@ pub(crate) fn event(number: u64) -> Bytes {
     let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     // The id of the event 4 before, in the same partition.
     let id = if number % 10 == 9 { number - 4 } else { number };
-    let second = number + if number % 7 == 0 { 0 } else { 300_000 };
+    let second = number + if number.is_multiple_of(7) { 0 } else { 300_000 };
     let ts = chrono::DateTime::from_timestamp(1_790_000_000 + i64::try_from(second).expect("small"), 0).expect("a time");
     let event = serde_json::json!({
         "event_id": format!("id-{id}"),

@@ -46,6 +46,7 @@ struct Up {
 }
 
 impl Up {
+    #[expect(clippy::zombie_processes, reason = "a test that fails here ends, and the child with it")]
     fn start(data: &Path) -> Self {
         let schemas = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas");
         let data = data.to_str().expect("text");

@@ -98,10 +98,13 @@ pub struct PartitionCount {
     pub in_flight: u64,
 }
 
+/// One partition's count; `None` until it is first asked for.
+type SharedCounter = Arc<tokio::sync::Mutex<Option<Counter>>>;
+
 /// Counts the event records of the log, each partition's once in the life of this value.
 #[derive(Debug, Default)]
 pub struct Counters {
-    partitions: Mutex<HashMap<(Name, PartitionId), Arc<tokio::sync::Mutex<Option<Counter>>>>>,
+    partitions: Mutex<HashMap<(Name, PartitionId), SharedCounter>>,
 }
 
 impl Counters {

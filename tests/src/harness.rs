@@ -234,7 +234,7 @@ impl Harness {
     /// What they report.
     pub async fn speed(&self, who: Who) -> Result<u64, SpeedError> {
         let steps = self.platform(who).speed_step().await?;
-        Ok(steps.iter().map(|step| step.records + (step.rebuilds.len() + step.failed.len()) as u64).sum())
+        Ok(steps.iter().map(|step| step.records + (step.rebuilds.len() + step.failed.len() + step.paused.len()) as u64).sum())
     }
 
     /// Appends a cut to every partition of every stream.

@@ -63,6 +63,8 @@ impl Realtime {
         *shared = Arc::downgrade(&server);
         let realtime = Self::Redis { server, database };
         realtime.clear();
+        // A snapshot that the scenario before left is not this one's.
+        realtime.save();
         realtime
     }
 

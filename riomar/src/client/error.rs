@@ -29,7 +29,7 @@ pub enum ClientError {
     },
     /// The platform answered that it will not do it.
     #[error("{0}")]
-    Refused(Problem),
+    Refused(Box<Problem>),
     /// The answer is not what this version of the command understands.
     #[error("{url} gave an answer that this command does not understand ({cause}). Is it a Riomar platform of the same version?")]
     Unreadable {
@@ -98,8 +98,9 @@ mod tests {
 
     #[test]
     fn only_what_may_pass_is_tried_again() {
-        let refused =
-            |status, retry_after_seconds| ClientError::Refused(Problem { status, retry_after_seconds, ..Problem::default() });
+        let refused = |status, retry_after_seconds| {
+            ClientError::Refused(Box::new(Problem { status, retry_after_seconds, ..Problem::default() }))
+        };
         let unreachable = ClientError::Unreachable { url: String::new(), cause: String::new() };
         for (error, expected) in [
             (unreachable, Some(None)),
@@ -113,7 +114,7 @@ mod tests {
             assert_eq!(error.retry(), expected, "{error}");
         }
         let slow = Problem { status: 408, retryable: true, ..Problem::default() };
-        assert_eq!(ClientError::Refused(slow).retry(), Some(None));
+        assert_eq!(ClientError::Refused(Box::new(slow)).retry(), Some(None));
     }
 
     #[test]

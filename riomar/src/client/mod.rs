@@ -141,7 +141,9 @@ impl Client {
         let request = request.header(header::CONTENT_TYPE, "application/x-ndjson").body(lines);
         match self.ask(request).await {
             // That every single event was rejected is a refusal to the protocol, and an answer like any other to whoever counts.
-            Err(ClientError::Refused(Problem { code, answer: Some(answer), .. })) if code == "events_rejected" => Ok(answer),
+            Err(ClientError::Refused(mut problem)) if problem.code == "events_rejected" && problem.answer.is_some() => {
+                problem.answer.take().ok_or(ClientError::Refused(problem))
+            }
             answer => answer?.read(),
         }
     }
@@ -168,7 +170,7 @@ impl Client {
         problem.status = status.as_u16();
         problem.answer = serde_json::from_str(&text).ok();
         problem.retry_after_seconds = retry_after;
-        Err(ClientError::Refused(problem))
+        Err(ClientError::Refused(Box::new(problem)))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {

@@ -39,7 +39,7 @@ impl AggregateUDFImpl for ExactSum {
         match arg_types {
             [integer] if integer.is_integer() => Ok(vec![DataType::Decimal128(38, 0)]),
             [DataType::Decimal128(_, scale)] => Ok(vec![DataType::Decimal128(38, *scale)]),
-            [other] => self.inner.coerce_types(&[other.clone()]).or_else(|_| match other {
+            [other] => self.inner.coerce_types(std::slice::from_ref(other)).or_else(|_| match other {
                 DataType::Float16 | DataType::Float32 | DataType::Float64 | DataType::Null => Ok(vec![DataType::Float64]),
                 DataType::Duration(_) | DataType::Interval(_) => Ok(vec![other.clone()]),
                 _ => plan_err!("sum needs a number, not {other}"),

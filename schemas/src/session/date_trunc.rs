@@ -56,10 +56,11 @@ impl ScalarUDFImpl for DateTrunc {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let unit = match args.args.as_slice() {
-            [ColumnarValue::Scalar(unit), time] if time.data_type() == timestamp_type() => match unit {
-                ScalarValue::Utf8(Some(unit)) | ScalarValue::Utf8View(Some(unit)) => Unit::parse(unit),
-                _ => None,
-            },
+            [ColumnarValue::Scalar(ScalarValue::Utf8(Some(unit)) | ScalarValue::Utf8View(Some(unit))), time]
+                if time.data_type() == timestamp_type() =>
+            {
+                Unit::parse(unit)
+            }
             _ => None,
         };
         let Some(unit) = unit else { return self.inner.invoke_with_args(args) };

@@ -187,7 +187,7 @@ impl Reader {
     pub(super) fn finish(self) -> Result<ArrayRef> {
         let signed = |array: ArrayRef| {
             let narrow = if self.data_type == DataType::Date32 { cast(&array, &DataType::Int32)? } else { array };
-            Ok::<_, arrow::error::ArrowError>(cast(&narrow, &self.data_type)?)
+            cast(&narrow, &self.data_type)
         };
         Ok(match self.values {
             Values::Boolean(mut builder) => Arc::new(builder.finish()),

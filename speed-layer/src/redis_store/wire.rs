@@ -213,9 +213,8 @@ pub(super) fn optional_bytes(value: Value) -> Result<Option<Vec<u8>>, StoreError
 }
 
 /// The fields and values of a hash, which Redis lists one after the other.
-#[expect(clippy::type_complexity, reason = "a list that is taken apart at once")]
 fn pairs(values: Vec<Value>) -> Result<impl Iterator<Item = Result<(String, Vec<u8>), StoreError>>, StoreError> {
-    if values.len() % 2 != 0 {
+    if !values.len().is_multiple_of(2) {
         return Err(unexpected("a field without its value"));
     }
     let mut values = values.into_iter();

@@ -126,6 +126,8 @@ impl Lane {
                     self.known = known;
                     break;
                 }
+                // The store is looked at as well: one that was emptied is noticed without a new event.
+                known = self.load(parts).await?;
             } else {
                 known = self.load(parts).await?;
                 let bounds = parts.log.bounds(&parts.stream.name, parts.partition).await.map_err(|e| error::log(parts, e))?;

@@ -52,7 +52,7 @@ pub struct OracleView {
 }
 
 /// What a measure computes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Measure {
     /// `count(*)`, or `count(x)` of a nullable expression.
     Count,

@@ -204,8 +204,11 @@ impl Schedule {
 
 async fn run(seed: u64) {
     // Schedules of one hand run one after the other, so each hand has a database.
-    let realtime =
-        if seed % 2 == 0 { Realtime::memory() } else { Realtime::redis(u32::try_from(seed % HANDS).expect("few hands")) };
+    let realtime = if seed.is_multiple_of(2) {
+        Realtime::memory()
+    } else {
+        Realtime::redis(u32::try_from(seed % HANDS).expect("few hands"))
+    };
     let mut schedule = Schedule::start(seed, realtime).await;
     if let Err(error) = schedule.run().await {
         let trail = &schedule.trail;
