@@ -155,7 +155,9 @@ async fn deep_nesting_in_an_array_and_in_one_object_is_harmless() {
 #[tokio::test]
 async fn requests_that_are_refused_as_a_whole() {
     let valid = event("1");
-    let cases: Vec<(&str, Vec<(&str, &str)>, String, u16, &str)> = vec![
+    /// Path or stream, headers, body, status and code.
+    type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, String, u16, &'a str);
+    let cases: Vec<Case<'_>> = vec![
         ("array broken off", vec![JSON], format!("[{valid},"), 400, "malformed_json"),
         ("array with a comma too many", vec![JSON], format!("[{valid},]"), 400, "malformed_json"),
         ("something behind the array", vec![JSON], format!("[{valid}] {valid}"), 400, "malformed_json"),

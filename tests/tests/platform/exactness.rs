@@ -49,10 +49,13 @@ impl Schedule {
 
     /// One thing that may happen.
     async fn act(&mut self) -> Result<(), String> {
-        let who = if self.random.random_ratio(1, 4) { Who::Rival } else { Who::First };
+        let who = if self.random.random_ratio(1, 3) { Who::Rival } else { Who::First };
         let action = self.random.random_range(0..100);
         let harness = &mut self.harness;
-        harness.clock().advance(Duration::from_millis(self.random.random_range(0..3_000)));
+        // Mostly less than it takes a speed worker to look at the store again, so that one that was overtaken does not know it.
+        let passed_ms =
+            if self.random.random_ratio(1, 5) { self.random.random_range(0..3_000) } else { self.random.random_range(0..100) };
+        harness.clock().advance(Duration::from_millis(passed_ms));
         let mut note = |text: &str| write!(self.trail, "{text} {who:?}; ").map_err(|error| error.to_string());
         match action {
             0..28 => {
