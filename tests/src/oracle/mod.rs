@@ -1,7 +1,7 @@
 //! The oracle: what an answer must be, computed from the log alone.
 //!
 //! [`kept`] walks a partition's raw records, counts epochs and leaves out duplicates; [`evaluate`] puts what is left into SQLite
-//! and runs the view's SQL, translated by hand; [`compare`] holds an answer against the result. Nothing here calls Riomar's
+//! and runs the view's SQL, translated by hand; [`compare()`] holds an answer against the result. Nothing here calls Riomar's
 //! decoder, reader or aggregation: the record type of the log seam is the only thing shared.
 
 pub mod compare;
