@@ -74,7 +74,7 @@ async fn states_that_are_handed_over_are_removed_once_after_the_grace_period() {
     step(&mut worker).await;
     assert_eq!(
         world.store.calls.load(Ordering::SeqCst),
-        calls + world.views.len(),
+        calls + world.views.len() as u64,
         "a hand-over is cleaned up after once, and an idle step only looks whether each view's entry is still there"
     );
 }
