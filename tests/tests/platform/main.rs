@@ -8,5 +8,6 @@ mod hungry;
 mod kill;
 mod readme;
 mod redis_faults;
+mod supply_chain;
 mod tidy;
 mod web_log;
