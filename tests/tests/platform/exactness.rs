@@ -49,12 +49,12 @@ impl Schedule {
 
     /// One thing that may happen.
     async fn act(&mut self) -> Result<(), String> {
-        let who = if self.random.random_ratio(1, 3) { Who::Rival } else { Who::First };
+        let who = if self.random.random_ratio(1, 2) { Who::Rival } else { Who::First };
         let action = self.random.random_range(0..100);
         let harness = &mut self.harness;
         // Mostly less than it takes a speed worker to look at the store again, so that one that was overtaken does not know it.
         let passed_ms =
-            if self.random.random_ratio(1, 5) { self.random.random_range(0..3_000) } else { self.random.random_range(0..100) };
+            if self.random.random_ratio(1, 8) { self.random.random_range(0..3_000) } else { self.random.random_range(0..100) };
         harness.clock().advance(Duration::from_millis(passed_ms));
         let mut note = |text: &str| write!(self.trail, "{text} {who:?}; ").map_err(|error| error.to_string());
         match action {
@@ -253,4 +253,29 @@ async fn in_memory_again() {
 #[tokio::test]
 async fn in_redis_again() {
     run_hand(3).await;
+}
+
+/// Two workers of the same partitions take turns, neither knowing of the other, as after a rebalance or a long pause.
+async fn overtaken(realtime: Realtime) {
+    let mut schedule = Schedule::start(3, realtime).await;
+    for who in [Who::Rival, Who::First, Who::Rival, Who::First] {
+        let body = ndjson(&schedule.workload.batch(30));
+        schedule.send(body).await.expect("ingestion works");
+        schedule.harness.speed(who).await.expect("the speed layer works");
+        for view in VIEWS {
+            let checked = check_view(&schedule.harness.client(), view, Ask::Sql, async || schedule.read_log().await).await;
+            checked.unwrap_or_else(|error| panic!("{who:?}: {error}"));
+        }
+    }
+    schedule.check_all().await.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[tokio::test]
+async fn overtaken_workers_count_nothing_twice_in_memory() {
+    overtaken(Realtime::memory()).await;
+}
+
+#[tokio::test]
+async fn overtaken_workers_count_nothing_twice_in_redis() {
+    overtaken(Realtime::redis(4)).await;
 }
