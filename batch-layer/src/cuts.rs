@@ -2,12 +2,16 @@
 //!
 //! Numbers have no gaps: number *n* + 1 is created only by whoever saw *n*. So the current cut is found by looking for single
 //! objects, without listing the hundreds of thousands of cuts that a year brings.
+//!
+//! Two processes may append their cuts in another order than they took the numbers. A partition then skips the lower number: its
+//! readers ignore it. The position that is recorded for a skipped number tells which epoch begins there in truth, and no generation
+//! is made of such a cut ([`BatchError::CutOvertaken`]): one that was would hand over to an epoch that the partition does not have.
 
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use riomar_event_log::Log;
-use riomar_schemas::{Epoch, Name, Offset, PartitionId, paths, record::RecordBody};
+use riomar_schemas::{Epoch, Name, Offset, PartitionId, ReaderPosition, paths, record::RecordBody};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -30,6 +34,8 @@ struct CutObject {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct CutPosition {
     offset: Offset,
+    /// The epoch that begins there: the cut's own, or a later one where the partition skipped it.
+    epoch: Epoch,
 }
 
 /// The content of the object that registers a partition.
@@ -149,8 +155,8 @@ impl Cuts {
         Ok(first_epoch)
     }
 
-    /// Records the first position behind a cut. Whoever reads the partition finds the same one, so an object that tells another
-    /// is damage.
+    /// Records the first position behind a cut, with the epoch that begins there. Whoever reads the partition finds the same, so an
+    /// object that tells another is damage.
     ///
     /// # Errors
     /// [`BatchError::Store`], [`BatchError::Damaged`].
@@ -159,12 +165,15 @@ impl Cuts {
         stream: &Name,
         cut: Epoch,
         partition: PartitionId,
-        offset: Offset,
+        begins: ReaderPosition,
     ) -> Result<(), BatchError> {
         let path = paths::cut_position(stream, cut, partition);
-        match objects::create_if_absent(&self.context, &path, json(&CutPosition { offset })).await? {
+        let ReaderPosition { offset, epoch } = begins;
+        match objects::create_if_absent(&self.context, &path, json(&CutPosition { offset, epoch })).await? {
             Creation::Created => Ok(()),
-            Creation::Exists => Err(BatchError::damaged(&path, format!("it does not hold offset {offset}, where the cut lies"))),
+            Creation::Exists => {
+                Err(BatchError::damaged(&path, format!("it does not say that epoch {epoch} begins at offset {offset}")))
+            }
         }
     }
 
@@ -172,7 +181,7 @@ impl Cuts {
     /// its first record on.
     ///
     /// # Errors
-    /// [`BatchError::Store`], [`BatchError::Log`], [`BatchError::Damaged`].
+    /// [`BatchError::CutOvertaken`], [`BatchError::Store`], [`BatchError::Log`], [`BatchError::Damaged`].
     pub async fn progress(&self, snapshot: &MasterSnapshot, cut: Epoch) -> Result<CutProgress, BatchError> {
         let stream = &snapshot.stream.name;
         let mut progress = CutProgress { positions: BTreeMap::new(), missing: Vec::new() };
@@ -184,7 +193,11 @@ impl Cuts {
                 let bytes = objects::read(&self.context, &path)
                     .await?
                     .ok_or_else(|| BatchError::damaged(&path, "landing has passed the cut but did not record where it lies"))?;
-                let CutPosition { offset } = serde_json::from_slice(&bytes).map_err(|error| BatchError::damaged(&path, error))?;
+                let CutPosition { offset, epoch } =
+                    serde_json::from_slice(&bytes).map_err(|error| BatchError::damaged(&path, error))?;
+                if epoch != cut {
+                    return Err(BatchError::CutOvertaken { stream: stream.clone(), cut, partition, by: epoch });
+                }
                 progress.positions.insert(partition, offset);
             } else {
                 progress.missing.push(partition);
@@ -236,10 +249,13 @@ mod tests {
             assert_eq!(layer.cuts().first_epoch(&name, PartitionId(0)).await.expect("reads"), Epoch(1));
         }
         assert_eq!(layer.cuts().first_epoch(&name, PartitionId(1)).await.expect("registers"), Epoch(2));
-        let again = layer.cuts().record_position(&name, Epoch(1), PartitionId(0), Offset(7)).await;
-        again.expect("recorded");
-        layer.cuts().record_position(&name, Epoch(1), PartitionId(0), Offset(7)).await.expect("the same");
-        let damaged = layer.cuts().record_position(&name, Epoch(1), PartitionId(0), Offset(8)).await;
-        assert!(matches!(damaged, Err(BatchError::Damaged { .. })), "{damaged:?}");
+        let begins = ReaderPosition { offset: Offset(7), epoch: Epoch(1) };
+        for told in ["recorded", "the same"] {
+            layer.cuts().record_position(&name, Epoch(1), PartitionId(0), begins).await.expect(told);
+        }
+        for other in [ReaderPosition { offset: Offset(8), ..begins }, ReaderPosition { epoch: Epoch(2), ..begins }] {
+            let damaged = layer.cuts().record_position(&name, Epoch(1), PartitionId(0), other).await;
+            assert!(matches!(damaged, Err(BatchError::Damaged { .. })), "{damaged:?}");
+        }
     }
 }

@@ -88,6 +88,18 @@ pub enum BatchError {
         /// The partitions that have not passed it.
         missing: Vec<PartitionId>,
     },
+    /// A later cut came before this one in a partition, so this one closes nothing there: take a new cut.
+    #[error("cut {cut} of {stream} was overtaken by cut {by} in partition {partition}: another run's cut came first")]
+    CutOvertaken {
+        /// The stream.
+        stream: Name,
+        /// The cut.
+        cut: Epoch,
+        /// A partition that skipped it.
+        partition: PartitionId,
+        /// The cut that came first.
+        by: Epoch,
+    },
     /// A view has more groups than are allowed; the previous generation keeps serving.
     #[error("view {view} has more than {limit} groups: group by fewer or coarser columns, or raise batch.groups_per_view_max")]
     TooManyGroups {

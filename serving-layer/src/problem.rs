@@ -268,7 +268,11 @@ fn batch_kind(error: &BatchError) -> ProblemKind {
             passing("run_in_progress", "A run is in progress", S::CONFLICT, RETRY_UNAVAILABLE_SECONDS)
         }
         BatchError::Log(error) => log_kind(error),
-        BatchError::Store { .. } | BatchError::Conflict { .. } | BatchError::LandingBehind { .. } | BatchError::Interrupted => {
+        BatchError::Store { .. }
+        | BatchError::Conflict { .. }
+        | BatchError::CutOvertaken { .. }
+        | BatchError::LandingBehind { .. }
+        | BatchError::Interrupted => {
             passing("batch_unavailable", "The batch layer is not available", S::SERVICE_UNAVAILABLE, RETRY_UNAVAILABLE_SECONDS)
         }
         BatchError::Damaged { .. } | BatchError::Parquet { .. } => {

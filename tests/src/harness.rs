@@ -256,6 +256,29 @@ impl Harness {
         }
     }
 
+    /// Two platforms take the numbers of two cuts, and their appends cross each other: in the partitions that `crossed` names the
+    /// later cut comes first. Then each publishes what it can.
+    ///
+    /// # Errors
+    /// What they report.
+    pub async fn recompute_crossed(&self, stream: &Name, crossed: &[bool]) -> Result<(), BatchError> {
+        let (first, rival) = (self.platform(Who::First).batch(), self.platform(Who::Rival).batch());
+        let cuts = [first.cuts().issue(stream).await?, rival.cuts().issue(stream).await?];
+        for (partition, crossed) in crossed.iter().enumerate() {
+            let partition = PartitionId(u32::try_from(partition).unwrap_or_default());
+            for cut in if *crossed { [cuts[1], cuts[0]] } else { cuts } {
+                first.cuts().send(stream, cut, &[partition]).await?;
+            }
+        }
+        for (who, cut) in [(Who::First, cuts[0]), (Who::Rival, cuts[1])] {
+            match self.platform(who).recompute_at(stream, cut).await {
+                Err(BatchError::CutOvertaken { .. } | BatchError::Conflict { .. }) => {}
+                outcome => drop(outcome?),
+            }
+        }
+        Ok(())
+    }
+
     /// Steps until landing and the speed layer have taken up the whole log.
     ///
     /// # Panics

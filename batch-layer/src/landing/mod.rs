@@ -218,8 +218,8 @@ impl Landing {
         self.quarantine_undecodable().await?;
         let adds = self.write_rows().await?;
         let cuts = self.partitions.iter().flat_map(|(id, partition)| partition.cuts.iter().map(|cut| (*id, *cut)));
-        for (id, (cut, offset)) in cuts.collect::<Vec<_>>() {
-            self.parts.cuts.record_position(&self.stream().name, cut, id, offset).await?;
+        for (id, (cut, begins)) in cuts.collect::<Vec<_>>() {
+            self.parts.cuts.record_position(&self.stream().name, cut, id, begins).await?;
         }
         let snapshot = self.master.commit(&Change { adds, removes: Vec::new(), advances }).await?;
         self.partitions.values_mut().for_each(PartitionBuffer::committed);

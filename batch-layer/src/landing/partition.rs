@@ -2,7 +2,7 @@
 
 use arrow::{array::AsArray, datatypes::TimestampMicrosecondType, record_batch::RecordBatch};
 use riomar_event_log::{EpochReader, ReadStep, reader::Undecodable};
-use riomar_schemas::{Epoch, Offset};
+use riomar_schemas::{Epoch, Offset, ReaderPosition};
 
 use crate::master::{Advance, LandedPartition};
 
@@ -19,8 +19,8 @@ pub(super) struct PartitionBuffer {
     landed: LandedPartition,
     /// The rows for the next commit.
     pub rows: Vec<RecordBatch>,
-    /// Cuts passed since the last commit: the number, and the first position behind it.
-    pub cuts: Vec<(Epoch, Offset)>,
+    /// Cuts passed since the last commit: the number, and what begins behind it.
+    pub cuts: Vec<(Epoch, ReaderPosition)>,
     /// Records for quarantine.
     pub undecodable: Vec<Undecodable>,
 }
@@ -34,9 +34,10 @@ impl PartitionBuffer {
     /// Takes over what one step of the reader gave.
     pub(super) fn absorb(&mut self, step: ReadStep, event_time: &str) {
         let mut epoch = self.landed.position.epoch;
-        for (cut, position) in step.cuts {
-            // A number that was handed out but never appended lies where the next one does: no event is between them.
-            self.cuts.extend((epoch.0 + 1..=cut.0).map(|number| (Epoch(number), position)));
+        for (cut, offset) in step.cuts {
+            // Whoever looks for a number that this partition skipped finds which epoch begins in its place.
+            let begins = ReaderPosition { offset, epoch: cut };
+            self.cuts.extend((epoch.0 + 1..=cut.0).map(|number| (Epoch(number), begins)));
             epoch = cut;
         }
         self.landed.position = step.to;

@@ -74,17 +74,19 @@ async fn lands_everything_once_and_counts() {
 }
 
 #[tokio::test]
-async fn records_where_cuts_lie_also_those_never_appended() {
+async fn records_where_cuts_lie_and_which_were_skipped() {
     let fixture = filled().await;
     let store = memory();
     let layer = small_steps(&fixture, store.clone());
     land_all(&mut layer.landing(&fixture.stream()).expect("known")).await;
     let snapshot = layer.master(&fixture.stream().name).expect("known").snapshot().await.expect("a snapshot");
-    for (cut, zero, one) in [(1, 21, 21), (2, 33, 34), (3, 33, 34)] {
+    for (cut, zero, one) in [(1, 21, 21), (3, 33, 34)] {
         let progress = layer.cuts().progress(&snapshot, Epoch(cut)).await.expect("positions");
         let expected = [(PartitionId(0), Offset(zero)), (PartitionId(1), Offset(one))].into();
         assert_eq!((progress.positions, progress.missing.len()), (expected, 0), "cut {cut}");
     }
+    let skipped = layer.cuts().progress(&snapshot, Epoch(2)).await;
+    assert!(matches!(skipped, Err(BatchError::CutOvertaken { cut: Epoch(2), by: Epoch(3), .. })), "{skipped:?}");
     let ahead = layer.cuts().progress(&snapshot, Epoch(4)).await.expect("positions");
     assert_eq!(ahead.missing, [PartitionId(0), PartitionId(1)]);
 }

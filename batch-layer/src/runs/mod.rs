@@ -30,6 +30,8 @@ use crate::{
 const LANDING_POLL: Duration = Duration::from_millis(50);
 /// After how long a cut is appended again to partitions that have not passed it.
 const SEND_AGAIN_AFTER_MS: i64 = 5_000;
+/// How many cuts a run takes when those of other processes overtake its own.
+const CUTS_PER_RUN_MAX: u32 = 5;
 /// How long landing may take to pass a cut.
 pub const LANDING_DEADLINE_MS: i64 = 120_000;
 
@@ -190,10 +192,19 @@ impl PendingRun {
     }
 
     async fn landed_cut(&self, stream: &Name) -> Result<LandedCut, BatchError> {
-        self.active.update(|run| run.state = RunState::Cutting);
-        let cut = self.parts.cut(stream).await?;
-        self.active.update(|run| run.state = RunState::Landing);
-        self.parts.wait_for_landing(stream, cut, LANDING_DEADLINE_MS).await
+        let mut cuts = 0;
+        loop {
+            self.active.update(|run| run.state = RunState::Cutting);
+            let cut = self.parts.cut(stream).await?;
+            self.active.update(|run| run.state = RunState::Landing);
+            cuts += 1;
+            match self.parts.wait_for_landing(stream, cut, LANDING_DEADLINE_MS).await {
+                Err(overtaken @ BatchError::CutOvertaken { .. }) if cuts < CUTS_PER_RUN_MAX => {
+                    tracing::info!(reason = %overtaken, "the run takes a new cut");
+                }
+                landed => return landed,
+            }
+        }
     }
 
     /// Recomputes one view; gives the error, if there was one.
@@ -260,7 +271,7 @@ impl RunParts {
     /// The cut, if landing has passed it in every partition.
     ///
     /// # Errors
-    /// [`BatchError::Store`], [`BatchError::Log`], [`BatchError::Damaged`].
+    /// [`BatchError::CutOvertaken`], [`BatchError::Store`], [`BatchError::Log`], [`BatchError::Damaged`].
     pub async fn landed_cut(&self, stream: &Name, cut: Epoch) -> Result<Result<LandedCut, Vec<PartitionId>>, BatchError> {
         let master = self.master(stream)?.snapshot().await?;
         let progress = self.cuts.progress(&master, cut).await?;

@@ -69,7 +69,8 @@ impl Platform {
             if views.is_empty() {
                 continue;
             }
-            let landed = self.landed_cut(&stream.name).await?;
+            let cut = self.batch().runs().parts().cut(&stream.name).await?;
+            let landed = self.landed_cut(&stream.name, cut).await?;
             for view in views {
                 outcomes.push((view.name().clone(), self.publish(view, &landed, full).await?));
             }
@@ -77,10 +78,22 @@ impl Platform {
         Ok(outcomes)
     }
 
-    /// A new cut of a stream, with everything before it landed.
-    async fn landed_cut(&self, stream: &Name) -> Result<LandedCut, BatchError> {
+    /// Lands up to a cut that is in the log already, computes and publishes all views of the stream there.
+    ///
+    /// # Errors
+    /// [`BatchError::CutOvertaken`] where a later cut came first; any other, and the generations before keep serving.
+    pub async fn recompute_at(&self, stream: &Name, cut: Epoch) -> Result<Vec<(Name, ViewOutcome)>, BatchError> {
+        let landed = self.landed_cut(stream, cut).await?;
+        let mut outcomes = Vec::new();
+        for view in self.catalog().views_of(stream) {
+            outcomes.push((view.name().clone(), self.publish(view, &landed, false).await?));
+        }
+        Ok(outcomes)
+    }
+
+    /// A cut of a stream, with everything before it landed.
+    async fn landed_cut(&self, stream: &Name, cut: Epoch) -> Result<LandedCut, BatchError> {
         let parts = self.batch().runs().parts();
-        let cut = parts.cut(stream).await?;
         let mut missing = Vec::new();
         for _ in 0..LANDING_STEPS_MAX {
             match parts.landed_cut(stream, cut).await? {

@@ -88,8 +88,14 @@ impl Schedule {
                 note("cut")?;
                 harness.cut(who).await.map_err(|error| error.to_string())
             }
-            75..85 => {
-                let full = action < 78;
+            75..77 => {
+                note("recompute twice, with cuts that cross each other")?;
+                let crossed: Vec<bool> = (0..PARTITIONS).map(|_| self.random.random()).collect();
+                let stream = Name::new(READINGS.name).map_err(|error| error.to_string())?;
+                harness.recompute_crossed(&stream, &crossed).await.map_err(|error| error.to_string())
+            }
+            77..85 => {
+                let full = action < 79;
                 note(if full { "full recompute" } else { "recompute" })?;
                 harness.recompute(who, full).await.map_err(|error| error.to_string())
             }
