@@ -108,6 +108,9 @@ pub enum BatchError {
         /// The limit.
         limit: u64,
     },
+    /// Another process leads the batch layer: a scheduled run is left to it.
+    #[error("another process leads the batch layer; this one publishes nothing of its own accord")]
+    NotLeader,
     /// A schedule that is neither an interval nor a cron expression.
     #[error("'{text}' is no schedule: write an interval such as \"1m\", or a cron expression such as \"*/5 * * * *\" ({detail})")]
     InvalidSchedule {

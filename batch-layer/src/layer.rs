@@ -18,6 +18,7 @@ use crate::{
     generations::{Generations, Retention},
     history::BatchHistory,
     landing::{Landing, LandingLimits, LandingParts},
+    leadership::Leadership,
     master::{LandedPartition, Master},
     recompute::{GROUPS_PER_VIEW_MAX, Recompute},
     retention,
@@ -45,6 +46,8 @@ pub struct BatchConfig {
     pub groups_per_view_max: u64,
     /// How many threads a query is spread over.
     pub target_partitions: usize,
+    /// Whether other processes may run the same batch layer: then a lease decides which one lands and starts the scheduled runs.
+    pub shared: bool,
 }
 
 impl Default for BatchConfig {
@@ -56,6 +59,7 @@ impl Default for BatchConfig {
             log_retain_ms: LOG_RETAIN_MS,
             groups_per_view_max: GROUPS_PER_VIEW_MAX,
             target_partitions: std::thread::available_parallelism().map_or(2, usize::from),
+            shared: false,
         }
     }
 }
@@ -113,6 +117,7 @@ pub struct BatchLayer {
     history: Arc<BatchHistory>,
     runs: Runs,
     audits: Audits,
+    leadership: Arc<Leadership>,
 }
 
 impl BatchLayer {
@@ -140,7 +145,9 @@ impl BatchLayer {
             recompute,
         });
         let audits = Audits::new(context.clone());
-        Self { catalog, log, context, config, masters, cuts, generations, history, runs, audits }
+        let leadership = if config.shared { Leadership::shared(context.clone()) } else { Leadership::alone(context.clone()) };
+        let leadership = Arc::new(leadership);
+        Self { catalog, log, context, config, masters, cuts, generations, history, runs, audits, leadership }
     }
 
     /// Object store, clock and query engine.
@@ -177,6 +184,12 @@ impl BatchLayer {
     #[must_use]
     pub fn audits(&self) -> &Audits {
         &self.audits
+    }
+
+    /// Whether this process lands and starts the scheduled runs.
+    #[must_use]
+    pub fn leadership(&self) -> &Arc<Leadership> {
+        &self.leadership
     }
 
     /// The master dataset of a stream.
@@ -261,7 +274,7 @@ impl BatchLayer {
         for stream in self.catalog.streams() {
             let views: Vec<_> = self.catalog.views_of(&stream.name).map(|view| view.name().clone()).collect();
             if !views.is_empty() {
-                match self.runs.accept(&RunRequest { views, full: false }) {
+                match self.runs.accept_guarded(&RunRequest { views, full: false }, self.leadership.clone()) {
                     Ok(run) => drop(run.execute().await),
                     Err(BatchError::RunInProgress { .. }) => telemetry::start_skipped(&stream.name),
                     Err(error) => tracing::error!(stream = %stream.name, %error, "the scheduled run did not start"),

@@ -19,6 +19,7 @@ pub mod generations;
 mod history;
 pub mod landing;
 mod layer;
+pub mod leadership;
 pub mod master;
 mod objects;
 mod parquet_file;

@@ -45,6 +45,20 @@ pub async fn create_if_absent(context: &Context, path: &Path, content: Bytes) ->
     }
 }
 
+/// Writes an object, whether it is there or not. Only one process may ever write to the path.
+///
+/// # Errors
+/// [`BatchError::Store`]; it may be written all the same.
+pub async fn overwrite(context: &Context, path: &Path, content: Bytes) -> Result<(), BatchError> {
+    let mut attempts = Attempts::new(context, path);
+    loop {
+        match context.store.put(path, PutPayload::from_bytes(content.clone())).await {
+            Ok(_) => return Ok(()),
+            Err(error) => attempts.failed(error).await?,
+        }
+    }
+}
+
 /// Reads an object; `None` where there is none.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! deployment.json                                   created once: the deployment's id
+//! leader/{term}.json                                created once, then written by its holder alone: who leads the batch layer
 //! streams/{stream}/master/…                         the master dataset, a Delta table
 //! streams/{stream}/cuts/{cut}/cut.json              created once: the number is taken
 //! streams/{stream}/cuts/{cut}/{partition}.json      created once: the first position behind the cut
@@ -22,6 +23,12 @@ use crate::{
 #[must_use]
 pub fn deployment() -> Path {
     Path::from("deployment.json")
+}
+
+/// The lease of the batch layer in one term; creating it takes the term.
+#[must_use]
+pub fn leader(term: u64) -> Path {
+    Path::from("leader").join(format!("{}.json", padded(term)))
 }
 
 /// The root of a stream's master dataset.

@@ -271,6 +271,7 @@ fn batch_kind(error: &BatchError) -> ProblemKind {
         BatchError::Store { .. }
         | BatchError::Conflict { .. }
         | BatchError::CutOvertaken { .. }
+        | BatchError::NotLeader
         | BatchError::LandingBehind { .. }
         | BatchError::Interrupted => {
             passing("batch_unavailable", "The batch layer is not available", S::SERVICE_UNAVAILABLE, RETRY_UNAVAILABLE_SECONDS)

@@ -21,6 +21,7 @@ use crate::{
     cuts::Cuts,
     error::BatchError,
     generations::{Generations, Publication},
+    leadership::{Guard, Leadership},
     master::{Master, MasterSnapshot},
     recompute::{Assignment, Recompute},
     telemetry,
@@ -99,7 +100,12 @@ impl Runs {
             finished_at_ms: None,
         };
         let active = self.registry.add(run, self.parts.context.clock.clone())?;
-        Ok(PendingRun { parts: self.parts.clone(), views, active })
+        Ok(PendingRun { parts: self.parts.clone(), views, active, guard: None })
+    }
+
+    /// Accepts a run that publishes only while this process leads.
+    pub(crate) fn accept_guarded(&self, request: &RunRequest, leadership: Arc<Leadership>) -> Result<PendingRun, BatchError> {
+        Ok(PendingRun { guard: Some(leadership), ..self.accept(request)? })
     }
 
     /// Starts a run in a task of its own and gives it as it begins.
@@ -161,6 +167,7 @@ pub struct PendingRun {
     parts: Arc<RunParts>,
     views: Vec<Arc<View>>,
     active: ActiveRun,
+    guard: Guard,
 }
 
 impl PendingRun {
@@ -215,6 +222,7 @@ impl PendingRun {
         let prepared = self.parts.prepare(view, landed, full, &progress).await;
         let published = match prepared {
             Ok(None) => Ok(ViewOutcome::UpToDate),
+            Ok(Some(_)) if self.guard.as_ref().is_some_and(|leadership| !leadership.held()) => Err(BatchError::NotLeader),
             Ok(Some(manifest)) => {
                 self.active.update(|run| run.state = RunState::Publishing);
                 match self.parts.generations.publish(view, manifest).await {
