@@ -2,7 +2,12 @@
 
 use std::{any::Any, sync::Arc};
 
-use axum::{Router, middleware, response::IntoResponse};
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{self, Next},
+    response::IntoResponse,
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use riomar_batch_layer::BatchLayer;
 use riomar_event_log::{Clock, Log, quarantine::Quarantine};
@@ -20,6 +25,7 @@ use crate::{
     problem_types, quarantine,
     query::{QueryEngine, QueryLimits},
     requests::{self, RequestIds},
+    roles::{Role, Roles},
     runs, sql, streams, views,
 };
 
@@ -29,6 +35,8 @@ pub type AppState = Arc<Services>;
 /// Everything that the routes stand on.
 #[derive(Debug)]
 pub struct Services {
+    /// The roles of this process: they decide what it answers.
+    pub roles: Roles,
     /// The streams and views.
     pub catalog: Arc<Catalog>,
     /// The log that ingestion appends to.
@@ -83,16 +91,22 @@ fn unknown(kind: &'static str, name: &str) -> ApiError {
     ApiError::Unknown { kind, name: name.chars().take(riomar_schemas::name::NAME_BYTES_MAX).collect() }
 }
 
-/// All routes.
+/// All routes. Those of a role that this process does not have answer with an error that names it.
 pub fn app(state: AppState) -> Router {
-    let routes = Router::new()
-        .merge(ingestion::router())
+    let of = |role: Role, routes: Router<AppState>| match state.roles.has(role) {
+        true => routes,
+        false => routes.route_layer(middleware::from_fn(move |_: Request, _: Next| async move { ApiError::OtherRole(role) })),
+    };
+    let queries = Router::new()
         .merge(quarantine::router())
         .merge(streams::router())
         .merge(views::router())
         .merge(sql::router())
-        .merge(runs::router())
-        .merge(audit::router())
+        .merge(audit::router());
+    let routes = Router::new()
+        .merge(of(Role::Ingest, ingestion::router()))
+        .merge(of(Role::Serve, queries))
+        .merge(of(Role::Batch, runs::router()))
         .merge(metrics::router())
         .merge(probes::router())
         .merge(openapi::router())

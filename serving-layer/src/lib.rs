@@ -18,6 +18,7 @@ mod problem_types;
 mod quarantine;
 pub mod query;
 pub mod requests;
+pub mod roles;
 mod rows_json;
 mod runs;
 pub mod server;

@@ -1,7 +1,8 @@
 //! `/livez` and `/readyz`.
 //!
-//! Alive: the process answers. Ready: it can make events durable. Landing, master dataset and realtime views may be away without
-//! making it unready: ingestion goes on, and answers say what they lack; they are listed as degraded.
+//! Alive: the process answers. Ready: it can do the durable work of its roles. A process that ingests is ready while it can make
+//! events durable, whatever else is away: answers say what they lack. Without ingestion, `batch` needs the log and the master
+//! datasets, `speed` the realtime store as well, and `serve` the master datasets. What is away and not needed is listed as degraded.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
@@ -20,7 +21,10 @@ use riomar_schemas::PartitionId;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::app::{AppState, Services};
+use crate::{
+    app::{AppState, Services},
+    roles::{Role, Roles},
+};
 
 /// For how long a failed append makes the process unready, in milliseconds; then the next request may try again.
 pub const UNREADY_AFTER_FAILURE_MS: i64 = 5_000;
@@ -93,6 +97,15 @@ async fn in_time<T, E: std::fmt::Display>(services: &Services, name: &str, check
     outcome.is_ok()
 }
 
+/// What a process of these roles needs: the log, the master datasets, the realtime store.
+fn needs(roles: &Roles) -> [bool; 3] {
+    let has = |role| roles.has(role);
+    match has(Role::Ingest) {
+        true => [true, false, false],
+        false => [has(Role::Batch) || has(Role::Speed), true, has(Role::Speed)],
+    }
+}
+
 async fn check_log(services: &Services) -> Check {
     let bounds = async {
         for stream in services.catalog.streams() {
@@ -101,7 +114,8 @@ async fn check_log(services: &Services) -> Check {
         Ok::<_, LogError>(())
     };
     let ok = services.append_health.is_healthy(services.clock.now_ms()) && in_time(services, "log", bounds).await;
-    Check { name: "log".to_owned(), ok, required: true }
+    let [required, ..] = needs(&services.roles);
+    Check { name: "log".to_owned(), ok, required }
 }
 
 async fn check_masters(services: &Services) -> Vec<Check> {
@@ -109,7 +123,8 @@ async fn check_masters(services: &Services) -> Vec<Check> {
         let name = format!("master dataset of {}", stream.name);
         let snapshot = async { services.batch.master(&stream.name)?.snapshot().await };
         let ok = in_time(services, &name, snapshot).await;
-        Check { name, ok, required: false }
+        let [_, required, _] = needs(&services.roles);
+        Check { name, ok, required }
     });
     futures::future::join_all(checks).await
 }
@@ -119,5 +134,6 @@ async fn check_realtime(services: &Services) -> Check {
         Some(view) => in_time(services, "realtime store", services.realtime.entry(view, PartitionId(0))).await,
         None => true,
     };
-    Check { name: "realtime store".to_owned(), ok, required: false }
+    let [.., required] = needs(&services.roles);
+    Check { name: "realtime store".to_owned(), ok, required }
 }

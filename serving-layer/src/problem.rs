@@ -15,7 +15,7 @@ use riomar_batch_layer::BatchError;
 use riomar_event_log::LogError;
 use serde_json::{Map, Value, json};
 
-use crate::{ingestion::IngestionSummary, query::QueryError};
+use crate::{ingestion::IngestionSummary, query::QueryError, roles::Role};
 
 /// How long a client waits before it tries again what failed for lack of room.
 const RETRY_OVERLOADED_SECONDS: u32 = 1;
@@ -33,6 +33,9 @@ pub enum ApiError {
         /// What was asked for.
         name: String,
     },
+    /// The route is served by processes of another role.
+    #[error("this process does not have the role '{0}': send the request to one that does")]
+    OtherRole(Role),
     /// No route has this path.
     #[error("nothing is served at this path: see /openapi.json")]
     NoRoute,
@@ -153,6 +156,7 @@ impl ApiError {
             Self::Unknown { kind: "stream", .. } => permanent("unknown_stream", "Unknown stream", S::NOT_FOUND),
             Self::Unknown { kind: "view", .. } => permanent("unknown_view", "Unknown view", S::NOT_FOUND),
             Self::Unknown { .. } => permanent("unknown_run", "Unknown run", S::NOT_FOUND),
+            Self::OtherRole(_) => permanent("other_role", "Served by another role", S::MISDIRECTED_REQUEST),
             Self::NoRoute => permanent("not_found", "Not found", S::NOT_FOUND),
             Self::MethodNotAllowed => permanent("method_not_allowed", "Method not allowed", S::METHOD_NOT_ALLOWED),
             Self::InvalidParameter { .. } => permanent("invalid_parameter", "Invalid parameter", S::BAD_REQUEST),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{app::AppState, problem::ApiError};
 
 /// Every code of a problem, with what it means and what to do.
-pub(crate) const PROBLEM_TYPES: [(&str, &str); 36] = [
+pub(crate) const PROBLEM_TYPES: [(&str, &str); 37] = [
     ("bad_request", "The request is not valid HTTP, or not what the route takes."),
     (
         "batch_failed",
@@ -34,6 +34,10 @@ pub(crate) const PROBLEM_TYPES: [(&str, &str); 36] = [
     ("method_not_allowed", "The path exists, but not with this method; see the header `allow`."),
     ("not_acceptable", "No format that `accept` asks for is written by this route."),
     ("not_found", "Nothing is served at this path; see /openapi.json."),
+    (
+        "other_role",
+        "The process was started with roles that do not include the one that serves this path; `detail` names it. Ask a process that has it.",
+    ),
     ("overloaded", "More is in flight than a limit allows; nothing was stored. Try again after `retry-after` seconds."),
     ("run_in_progress", "A run of the stream is under way. Wait for it, or try again later."),
     ("store_damaged", "The object store holds what cannot be read; the operator must restore it."),

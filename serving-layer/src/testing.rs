@@ -24,6 +24,7 @@ use crate::{
     ingestion::{Budget, IngestionLimits},
     query::{QueryEngine, QueryLimits, QueryParts},
     requests::RequestIds,
+    roles::Roles,
 };
 
 /// The streams and views of the tests.
@@ -73,6 +74,15 @@ impl Platform {
 
     /// With other limits of ingestion.
     pub(crate) async fn with_limits(limits: IngestionLimits) -> Self {
+        Self::with(limits, Roles::all()).await
+    }
+
+    /// A process that has only these roles.
+    pub(crate) async fn with_roles(roles: Roles) -> Self {
+        Self::with(IngestionLimits::default(), roles).await
+    }
+
+    async fn with(limits: IngestionLimits, roles: Roles) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let clock = ManualClock::new(1_700_000_000_000);
         let log = Arc::new(EmbeddedLog::open(directory.path(), Arc::new(clock.clone())).expect("a log"));
@@ -101,6 +111,7 @@ impl Platform {
             realtime: Arc::clone(&realtime),
         });
         let services = Arc::new(Services {
+            roles,
             catalog,
             log: shared,
             quarantine,

@@ -1,8 +1,8 @@
 //! The platform's tasks: all of them start, keep going, and stop in order.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
-use riomar_serving_layer as serving;
+use riomar_serving_layer::{self as serving, roles::Role};
 use riomar_speed_layer::worker;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
@@ -26,14 +26,15 @@ impl Platform {
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         self.layers.start(&mut tasks, &stopping);
-        tasks.spawn(serving::hand_over::run(Arc::clone(&self.services), stopped(stopping.clone())));
+        if self.layers.settings.roles.has(Role::Serve) {
+            tasks.spawn(serving::hand_over::run(Arc::clone(&self.services), stopped(stopping.clone())));
+        }
         tasks.spawn(upkeep(Arc::clone(&self.services), stopping));
         let (server, clock) = (self.layers.settings.server, Arc::clone(&self.layers.clock));
         let served: io::Result<()> = serving::server::run(listener, self.app(), server, clock, shutdown).await;
         // The tasks are there to hear it.
         let _ = stop.send(true);
-        let ended = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(LAYERS_STOP_MAX, ended).await.is_err() {
+        if tokio::time::timeout(LAYERS_STOP_MAX, ended(&mut tasks)).await.is_err() {
             tracing::warn!("some tasks did not stop in time and are cut off; what they held lands after the next start");
             tasks.shutdown().await;
         }
@@ -45,8 +46,52 @@ impl Platform {
 }
 
 impl Layers {
-    /// Starts landing of each stream, the speed layer and the schedule.
+    /// Starts what the roles of this process ask for.
     fn start(&self, tasks: &mut JoinSet<()>, stop: &Stop) {
+        if self.settings.roles.has(Role::Batch) {
+            let (leads, leading) = watch::channel(false);
+            let (batch, stopping) = (Arc::clone(&self.batch), stop.clone());
+            tasks.spawn(async move { batch.leadership().run(&leads, stopped(stopping)).await });
+            let (layers, stopping) = (self.clone(), stop.clone());
+            tasks.spawn(keep_running("batch layer", Arc::clone(&self.clock), stop.clone(), move || {
+                layers.clone().lead(leading.clone(), stopping.clone())
+            }));
+        }
+        if self.settings.roles.has(Role::Speed) {
+            let (layers, stopping) = (self.clone(), stop.clone());
+            tasks.spawn(keep_running("speed layer", Arc::clone(&self.clock), stop.clone(), move || {
+                let (layers, stopping) = (layers.clone(), stopping.clone());
+                async move {
+                    let workers = layers.workers().await.map_err(|error| error.to_string())?;
+                    worker::run(workers, stopped(stopping)).await.map_err(|error| error.to_string())
+                }
+            }));
+        }
+    }
+
+    /// Lands every stream and runs the schedule whenever this process leads, until it is asked to stop.
+    async fn lead(self, mut leading: Stop, stop: Stop) -> Result<(), Infallible> {
+        loop {
+            tokio::select! {
+                // Its sender lives as long as the process leads or may come to lead.
+                led = leading.wait_for(|leads| *leads) => if led.is_err() { return Ok(()) },
+                () = stopped(stop.clone()) => return Ok(()),
+            }
+            let mut tasks = JoinSet::new();
+            self.start_batch(&mut tasks, &stop);
+            tokio::select! {
+                biased;
+                // They hear the request to stop themselves, and land what they hold.
+                () = ended(&mut tasks) => return Ok(()),
+                () = overtaken(&mut leading, &stop) => {}
+            }
+            // Whoever leads now does the same work. What is cut off here is as safe as after a crash.
+            tasks.shutdown().await;
+        }
+    }
+
+    /// Landing of each stream, and the schedule.
+    fn start_batch(&self, tasks: &mut JoinSet<()>, stop: &Stop) {
         for stream in self.catalog.streams() {
             let (layers, stream, stopping) = (self.clone(), Arc::clone(stream), stop.clone());
             tasks.spawn(keep_running("landing", Arc::clone(&self.clock), stop.clone(), move || {
@@ -58,21 +103,25 @@ impl Layers {
             }));
         }
         let (layers, stopping) = (self.clone(), stop.clone());
-        tasks.spawn(keep_running("speed layer", Arc::clone(&self.clock), stop.clone(), move || {
-            let (layers, stopping) = (layers.clone(), stopping.clone());
-            async move {
-                let workers = layers.workers().await.map_err(|error| error.to_string())?;
-                worker::run(workers, stopped(stopping)).await.map_err(|error| error.to_string())
-            }
-        }));
-        let (layers, stopping) = (self.clone(), stop.clone());
         tasks.spawn(keep_running("schedule", Arc::clone(&self.clock), stop.clone(), move || {
             let (layers, stopping) = (layers.clone(), stopping.clone());
             async move {
                 layers.batch.run_schedule(&layers.settings.schedule, stopped(stopping)).await;
-                Ok::<_, std::convert::Infallible>(())
+                Ok::<_, Infallible>(())
             }
         }));
+    }
+}
+
+async fn ended(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Waits until another process leads. A lease that is given back because this process stops is no such case.
+async fn overtaken(leading: &mut Stop, stop: &Stop) {
+    let _ = leading.wait_for(|leads| !*leads).await;
+    if *stop.borrow() {
+        std::future::pending().await
     }
 }
 

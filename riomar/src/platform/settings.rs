@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use riomar_batch_layer::{BatchConfig, FreshIds, generations::Retention, landing::LandingLimits, schedule::Schedule};
-use riomar_serving_layer::{ingestion::IngestionLimits, query::QueryLimits, server::ServerLimits};
+use riomar_serving_layer::{ingestion::IngestionLimits, query::QueryLimits, roles::Roles, server::ServerLimits};
 use riomar_speed_layer::SpeedLimits;
 
 use super::PlatformError;
@@ -13,9 +13,11 @@ use crate::config::Config;
 /// How long requests under way may take to end when the platform stops. Landing needs the rest of the ten seconds that a stop may take.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
-/// Limits and paces of all layers.
+/// Roles, limits and paces of all layers.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// What this process does.
+    pub roles: Roles,
     /// The batch layer.
     pub batch: BatchConfig,
     /// When recomputes start by themselves.
@@ -51,6 +53,7 @@ impl Settings {
         };
         let retention = Retention { generations: batch.generations_kept, ..Retention::default() };
         Self {
+            roles: Roles::all(),
             batch: BatchConfig {
                 landing,
                 retention,

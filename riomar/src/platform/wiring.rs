@@ -27,6 +27,7 @@ pub fn services(layers: &Layers, quarantine: Quarantine) -> Result<AppState, Pla
         realtime: Arc::clone(&realtime),
     };
     Ok(Arc::new(Services {
+        roles: settings.roles,
         catalog,
         log,
         quarantine,
