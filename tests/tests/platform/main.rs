@@ -3,6 +3,7 @@
 mod account;
 mod bad_input;
 mod crash_points;
+mod deployment;
 mod exactness;
 mod hungry;
 mod kill;
