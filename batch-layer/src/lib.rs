@@ -12,6 +12,7 @@
 
 pub mod audit;
 pub mod compaction;
+pub mod conformance;
 mod context;
 mod cuts;
 mod error;
@@ -22,6 +23,8 @@ mod layer;
 pub mod leadership;
 pub mod master;
 mod objects;
+#[cfg(test)]
+mod over_s3;
 mod parquet_file;
 pub mod recompute;
 pub mod retention;

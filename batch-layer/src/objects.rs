@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::{Error, ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
+use uuid::Uuid;
 
 use crate::{context::Context, error::BatchError};
 
 /// How often one operation is tried.
 const ATTEMPTS_MAX: u32 = 5;
-/// The wait before the second attempt; each further one waits twice as long.
+/// The longest wait before the second attempt; before each further one it is twice as long. The shortest is half of that.
 const BACKOFF: Duration = Duration::from_millis(50);
 
 /// What became of [`create_if_absent`].
@@ -143,20 +144,35 @@ impl<'a> Attempts<'a> {
     /// Waits before the next attempt, or gives up.
     async fn failed(&mut self, error: Error) -> Result<(), BatchError> {
         self.failed += 1;
-        let hopeless = matches!(
-            error,
-            Error::PermissionDenied { .. }
-                | Error::Unauthenticated { .. }
-                | Error::NotSupported { .. }
-                | Error::NotImplemented { .. }
-        );
-        if hopeless || self.failed >= ATTEMPTS_MAX {
+        if is_permanent(&error) || self.failed >= ATTEMPTS_MAX {
             return Err(BatchError::store(self.path)(error));
         }
         tracing::warn!(path = %self.path, failed = self.failed, %error, "the object store failed; trying again");
-        self.context.clock.sleep(BACKOFF * 2_u32.pow(self.failed - 1)).await;
+        self.context.clock.sleep(backoff(self.failed, self.context.fresh_ids.next())).await;
         Ok(())
     }
+}
+
+/// Whether the same request fails again, however often it is sent.
+fn is_permanent(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::PermissionDenied { .. }
+            | Error::Unauthenticated { .. }
+            | Error::NotSupported { .. }
+            | Error::NotImplemented { .. }
+            | Error::InvalidPath { .. }
+            | Error::UnknownConfigurationKey { .. }
+            // Of a creation: the place for it is absent, such as a bucket. Elsewhere it is an answer, and no failure.
+            | Error::NotFound { .. }
+    )
+}
+
+/// The wait after so many failures. Those who failed together do not come back together: `chance` says when.
+fn backoff(failed: u32, chance: Uuid) -> Duration {
+    let longest = BACKOFF * 2_u32.pow(failed - 1);
+    let share = f64::from(chance.as_u128() as u16) / f64::from(u16::MAX);
+    longest.mul_f64(0.5 + share / 2.0)
 }
 
 #[cfg(test)]
@@ -198,5 +214,29 @@ mod tests {
         delete(&context, &path).await.expect("deletes");
         delete(&context, &path).await.expect("does nothing");
         assert!(list(&context, &Path::from("a")).await.expect("lists").is_empty());
+    }
+
+    #[test]
+    fn waits_grow_are_bounded_and_differ() {
+        for failed in 1..ATTEMPTS_MAX {
+            let longest = BACKOFF * 2_u32.pow(failed - 1);
+            let waits = [0, 1 << 12, 1 << 15, u128::from(u16::MAX)].map(|chance| backoff(failed, Uuid::from_u128(chance)));
+            assert!(waits.is_sorted_by(|one, next| one < next), "{waits:?}");
+            assert_eq!((waits[0], waits[3]), (longest / 2, longest));
+        }
+    }
+
+    #[test]
+    fn what_stays_wrong_is_not_tried_again() {
+        let (path, source) = (String::new, || "x".into());
+        for error in [
+            Error::PermissionDenied { path: path(), source: source() },
+            Error::Unauthenticated { path: path(), source: source() },
+            Error::NotFound { path: path(), source: source() },
+        ] {
+            assert!(is_permanent(&error), "{error:?}");
+        }
+        assert!(!is_permanent(&Error::Generic { store: "S3", source: source() }));
+        assert!(!is_permanent(&Error::AlreadyExists { path: path(), source: source() }), "the echo of our own request");
     }
 }

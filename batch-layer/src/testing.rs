@@ -3,6 +3,7 @@
 mod counting_store;
 mod fault_store;
 mod oracle;
+mod s3;
 
 use std::{
     sync::Arc,
@@ -23,6 +24,7 @@ pub(crate) use self::{
     counting_store::CountingStore,
     fault_store::{Fault, FaultStore},
     oracle::{expected_rows, landed_rows},
+    s3::{S3Client, bucket},
 };
 use crate::{
     BatchComponents, BatchConfig, BatchLayer, FreshIds,

@@ -1,12 +1,14 @@
 //! Real services for tests: found on this machine, started on a free loopback port, stopped when dropped.
 //!
-//! A service is a child process of the test with a directory of its own. Nothing here is part of the platform: the binary never
-//! starts a service.
+//! A service is a child process of the test with a directory of its own; S3 is served by the test's process itself. Nothing here is
+//! part of the platform: the binary never starts a service.
 
 mod error;
 mod process;
 pub mod redis;
 mod resp;
+pub mod s3;
 
 pub use error::ServiceError;
 pub use redis::{RedisOptions, RedisServer};
+pub use s3::{S3Fault, S3Faults, S3Request, S3Requests, S3Rule, S3Server};

@@ -1,7 +1,7 @@
 //! The `riomar` binary as a library: command line, configuration, and the wiring of the layers.
 //!
 //! [`cli`] says what the command line looks like, [`command`] what each command does, [`config`] what can be configured.
-//! [`platform`] puts the layers together, for `riomar up` and for tests alike. [`client`] is how the client commands, and the
+//! [`objects`] opens the object store. [`platform`] puts the layers together, for `riomar up` and for tests alike. [`client`] is how the client commands, and the
 //! [`demo`], talk to a platform.
 
 pub mod cli;
@@ -9,7 +9,7 @@ pub mod client;
 pub mod command;
 pub mod config;
 pub mod demo;
-pub mod durable_files;
 pub mod journal;
+pub mod objects;
 pub mod output;
 pub mod platform;

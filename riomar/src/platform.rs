@@ -3,7 +3,7 @@
 //! [`Platform::open`] wires; [`Platform::run`] runs. In between, tests take the same layers step by step: nothing here happens by
 //! itself, and time comes from the clock that was handed in.
 
-mod deployment;
+pub(crate) mod deployment;
 mod embedded;
 mod error;
 mod run;

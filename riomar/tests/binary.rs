@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use riomar_infra::S3Server;
+
 /// How long anything that is waited for may take; a stop may take ten seconds.
 const DEADLINE: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -16,7 +18,7 @@ fn riomar(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_riomar"));
     command.args(arguments).stdin(Stdio::null());
     for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("RIOMAR_") {
+        if ["RIOMAR_", "AWS_"].iter().any(|prefix| variable.to_string_lossy().starts_with(prefix)) {
             command.env_remove(variable);
         }
     }
@@ -46,12 +48,18 @@ struct Up {
 }
 
 impl Up {
-    #[expect(clippy::zombie_processes, reason = "a test that fails here ends, and the child with it")]
     fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// With further environment variables.
+    #[expect(clippy::zombie_processes, reason = "a test that fails here ends, and the child with it")]
+    fn start_with(data: &Path, environment: &[(String, String)]) -> Self {
         let schemas = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas");
         let data = data.to_str().expect("text");
         let mut child = riomar(&["up", "--data", data, "--schemas", schemas, "--http", "127.0.0.1:0"])
             .env("RIOMAR_BATCH_EVERY", "1h")
+            .envs(environment.iter().cloned())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -163,6 +171,50 @@ fn events_are_sent_queried_recomputed_and_audited_and_survive_a_stop() {
     assert!(up.stop(), "exit code 0 after SIGTERM");
     let up = Up::start(&data);
     eventually("the same answer after a restart", || hits(&up.url) == "3");
+}
+
+/// The environment of a platform whose objects are in a bucket.
+fn s3_environment(server: &S3Server, bucket: &str) -> Vec<(String, String)> {
+    let mut environment = server.environment();
+    environment.push(("RIOMAR_MASTER_URL".to_owned(), format!("s3://{bucket}/riomar")));
+    environment.push(("RIOMAR_MASTER_S3_ENDPOINT".to_owned(), server.endpoint()));
+    environment
+}
+
+#[test]
+fn objects_may_live_in_a_bucket() {
+    let directory = tempfile::tempdir().expect("directory");
+    let file = directory.path().join("events.ndjson");
+    std::fs::write(&file, EVENTS).expect("written");
+    let (file, data) = (file.to_str().expect("text"), directory.path().join("data"));
+    let server = S3Server::start().expect("a server");
+    let environment = s3_environment(&server, server.bucket());
+    let up = Up::start_with(&data, &environment);
+    must(&["send", "page_views", file, "--url", &up.url]);
+    must(&["recompute", "--url", &up.url]);
+    assert_eq!(hits(&up.url), "3", "from the bucket");
+    assert!(must(&["audit", "--url", &up.url]).contains("traffic_by_minute"));
+    assert!(up.stop(), "exit code 0 after SIGTERM");
+    let up = Up::start_with(&data, &environment);
+    eventually("the same answer after a restart", || hits(&up.url) == "3");
+    assert!(!data.join("objects").exists(), "they are in the bucket");
+    assert!(server.directory().join(server.bucket()).join("riomar/deployment.json").exists());
+}
+
+#[test]
+fn a_bucket_that_is_not_there_ends_the_start_with_what_to_do() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (data, server) = (directory.path().join("data"), S3Server::start().expect("a server"));
+    let schemas = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas");
+    let arguments = ["up", "--data", data.to_str().expect("text"), "--schemas", schemas, "--http", "127.0.0.1:0"];
+    let output = riomar(&arguments).envs(s3_environment(&server, "another-bucket")).output().expect("the binary runs");
+    let told = text(&output.stderr) + &text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("there is no bucket 'another-bucket'") && told.contains("create it"), "{told}");
+    assert!(!told.contains(server.secret_key()) && !told.contains(server.access_key()), "{told}");
+    let shown = riomar(&["config", "check", "--schemas", schemas]).envs(s3_environment(&server, "bucket")).output();
+    let shown = text(&shown.expect("the binary runs").stdout);
+    assert!(shown.contains("s3://bucket/riomar") && !shown.contains(server.secret_key()), "{shown}");
 }
 
 #[test]

@@ -328,7 +328,7 @@ impl Harness {
 
 /// The object store that the platform uses by default.
 fn objects(directory: &Path) -> Arc<dyn ObjectStore> {
-    Arc::new(riomar::durable_files::DurableFiles::open(directory).expect("a writable directory"))
+    Arc::new(riomar::objects::DurableFiles::open(directory).expect("a writable directory"))
 }
 
 /// Identifiers that are the same in every run of a test.

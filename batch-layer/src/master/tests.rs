@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use deltalake_core::DeltaTableBuilder;
 use object_store::{ObjectStore, ObjectStoreExt, local::LocalFileSystem};
 use riomar_event_log::{Clock, SystemClock};
+use riomar_infra::S3Server;
 use riomar_schemas::{Epoch, Offset, PartitionId, ReaderPosition, paths};
 
 use super::{checkpoint::table_url, *};
-use crate::testing::{Fault, FaultStore, Fixture, memory};
+use crate::testing::{Fault, FaultStore, Fixture, S3Client, bucket, memory};
 
 fn file(number: u64) -> DataFile {
     let stats = FileStats { rows: 1, epoch: Some((0, 0)), ..FileStats::default() };
@@ -45,7 +46,8 @@ async fn is_a_delta_table_with_checkpoints() {
     let fixture = Fixture::new().await;
     let directory = tempfile::tempdir().expect("a directory");
     let local: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new_with_prefix(directory.path()).expect("a store"));
-    for store in [memory(), local] {
+    let server = S3Server::start().expect("a server");
+    for store in [memory(), local, bucket(&server, S3Client::default())] {
         let layer = fixture.layer(store.clone());
         let master = layer.master(&fixture.stream().name).expect("known");
         for number in 0..120 {

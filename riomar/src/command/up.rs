@@ -71,7 +71,7 @@ fn started(config: &Config, catalog: &Catalog, address: SocketAddr) -> String {
     let facts = [
         ("riomar", env!("CARGO_PKG_VERSION").to_owned()),
         ("data", config.data.display().to_string()),
-        ("master", config.master.url.directory(&config.data).display().to_string()),
+        ("master", config.master.url.place(&config.data)),
         ("realtime", realtime),
         ("streams", streams.join(", ")),
         ("views", views.join(", ")),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use object_store::path::Path as ObjectPath;
 use url::Url;
 
 use super::setting::{Notation, Setting};
@@ -25,21 +26,55 @@ pub enum RealtimeKind {
 /// Where the master dataset and the generations live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MasterUrl {
-    /// In the folder `objects` of the data directory.
+    /// In the folder [`Self::FOLDER`] of the data directory.
     DataDirectory,
     /// In a directory of this machine.
     Directory(PathBuf),
+    /// In a bucket of S3, or of what speaks its protocol.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// What all keys begin with.
+        prefix: ObjectPath,
+    },
 }
 
 impl MasterUrl {
-    /// The directory, given the data directory.
+    /// The folder of the data directory.
+    pub const FOLDER: &str = "objects";
+
+    /// For people: the directory, given the data directory, or the URL.
     #[must_use]
-    pub fn directory(&self, data: &Path) -> PathBuf {
+    pub fn place(&self, data: &Path) -> String {
         match self {
-            Self::DataDirectory => data.join("objects"),
-            Self::Directory(directory) => directory.clone(),
+            Self::DataDirectory => data.join(Self::FOLDER).display().to_string(),
+            Self::Directory(directory) => directory.display().to_string(),
+            Self::S3 { .. } => self.show(),
         }
     }
+}
+
+/// Reads the URL of a bucket, or of a part of it.
+fn s3(url: &Url) -> Result<MasterUrl, String> {
+    let expected = "write s3://bucket or s3://bucket/prefix";
+    // What is behind the scheme is not repeated where it may hold credentials.
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("credentials do not belong here: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned());
+    }
+    if url.port().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("{expected}; another address than AWS's belongs into master.s3_endpoint"));
+    }
+    let bucket = url.host_str().unwrap_or_default();
+    let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(valid) {
+        return Err(format!("'{bucket}' is not the name of a bucket (3 to 63 small letters, digits, '-' or '.'): {expected}"));
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'=' | b'/');
+    if !url.path().bytes().all(plain) {
+        return Err(format!("a prefix has letters, digits, '-', '_', '.' and '=' between its slashes: {expected}"));
+    }
+    let prefix = ObjectPath::parse(url.path()).map_err(|error| format!("{error}: {expected}"))?;
+    Ok(MasterUrl::S3 { bucket: bucket.to_owned(), prefix })
 }
 
 impl Setting for LogKind {
@@ -84,10 +119,13 @@ impl Setting for MasterUrl {
         if text.is_empty() {
             return Ok(Self::DataDirectory);
         }
-        let url = Url::parse(text).map_err(|error| format!("'{text}' is not a URL ({error}): write file:///absolute/path"))?;
+        let expected = "file:///absolute/path or s3://bucket/prefix";
+        // The text is not repeated: it may hold a password.
+        let url = Url::parse(text).map_err(|error| format!("this is not a URL ({error}): write {expected}"))?;
         match url.scheme() {
             "file" => url.to_file_path().map(Self::Directory).map_err(|()| format!("'{text}' must be file:///absolute/path")),
-            scheme => Err(format!("'{scheme}://' is not supported by this build: use file:///absolute/path")),
+            "s3" => s3(&url),
+            scheme => Err(format!("'{scheme}://' is not supported by this build: use {expected}")),
         }
     }
 
@@ -97,6 +135,8 @@ impl Setting for MasterUrl {
             Self::Directory(directory) => {
                 Url::from_file_path(directory).map_or_else(|()| directory.display().to_string(), String::from)
             }
+            Self::S3 { bucket, prefix } if prefix.is_root() => format!("s3://{bucket}"),
+            Self::S3 { bucket, prefix } => format!("s3://{bucket}/{prefix}"),
         }
     }
 }
@@ -156,7 +196,7 @@ mod tests {
     fn what_this_build_does_not_hold_is_refused_by_name() {
         let message = LogKind::read("kafka").expect_err("kafka");
         assert!(message.contains("not supported by this build"), "{message}");
-        for text in ["s3://bucket/prefix", "gs://bucket", "http://host/x"] {
+        for text in ["gs://bucket", "http://host/x"] {
             let message = MasterUrl::read(text).expect_err(text);
             assert!(message.contains("not supported by this build"), "{message}");
         }
@@ -166,11 +206,41 @@ mod tests {
     #[test]
     fn a_master_url_names_a_directory() {
         assert_eq!(MasterUrl::read(""), Ok(MasterUrl::DataDirectory));
-        assert_eq!(MasterUrl::DataDirectory.directory(Path::new("/d")), Path::new("/d/objects"));
+        assert_eq!(MasterUrl::DataDirectory.place(Path::new("/d")), "/d/objects");
         let url = MasterUrl::read("file:///srv/a%20b").expect("file");
         assert_eq!(url, MasterUrl::Directory("/srv/a b".into()));
+        assert_eq!(url.place(Path::new("/d")), "/srv/a b");
         assert_eq!(MasterUrl::read(&url.show()), Ok(url));
         assert!(MasterUrl::read("objects").is_err());
+    }
+
+    #[test]
+    fn a_master_url_names_a_bucket() {
+        for (text, bucket, prefix, shown) in [
+            ("s3://bucket", "bucket", "", "s3://bucket"),
+            ("s3://bucket/", "bucket", "", "s3://bucket"),
+            ("s3://my.bucket-1/a/b/", "my.bucket-1", "a/b", "s3://my.bucket-1/a/b"),
+        ] {
+            let url = MasterUrl::read(text).expect(text);
+            assert_eq!(url, MasterUrl::S3 { bucket: bucket.to_owned(), prefix: ObjectPath::from(prefix) }, "{text}");
+            assert_eq!((url.show(), url.place(Path::new("/d"))), (shown.to_owned(), shown.to_owned()));
+            assert_eq!(MasterUrl::read(shown), Ok(url));
+        }
+        for text in [
+            "s3://",
+            "s3:///x",
+            "s3://My_Bucket",
+            "s3://ab",
+            "s3://bucket:9000/x",
+            "s3://bucket/x?y",
+            "s3://bucket/a//b",
+            "s3://bucket/a b",
+        ] {
+            assert!(MasterUrl::read(text).expect_err(text).contains("s3://bucket"), "{text}");
+        }
+        for text in ["s3://key:hunter2@bucket/x", "s3//key:hunter2@bucket"] {
+            assert!(!MasterUrl::read(text).expect_err(text).contains("hunter2"), "{text}");
+        }
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub static KEYS: &[Key] = &[
     key!(log.kind),
     key!(log.retain),
     key!(master.url),
+    key!(master.s3_endpoint),
+    key!(master.s3_region),
     key!(realtime.kind),
     key!(realtime.url),
     key!(batch.every),
@@ -99,14 +101,5 @@ pub static KEYS: &[Key] = &[
 pub const OTHER_VARIABLES: &[&str] = &["RIOMAR_CONFIG", "RIOMAR_URL", "RIOMAR_LOG"];
 
 /// Keys of the design that this build does not hold yet.
-pub const NOT_IN_THIS_BUILD: &[&str] = &[
-    "serving.postgres",
-    "postgres",
-    "kafka",
-    "log.kafka",
-    "log.brokers",
-    "log.servers",
-    "log.topic",
-    "master.s3",
-    "master.region",
-];
+pub const NOT_IN_THIS_BUILD: &[&str] =
+    &["serving.postgres", "postgres", "kafka", "log.kafka", "log.brokers", "log.servers", "log.topic"];

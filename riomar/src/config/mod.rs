@@ -7,6 +7,7 @@ mod choices;
 mod file;
 mod keys;
 mod resolve;
+mod s3;
 mod setting;
 mod units;
 
@@ -20,6 +21,7 @@ use riomar_batch_layer::schedule::Schedule;
 pub use choices::{LogKind, MasterUrl, RealtimeKind, RedisUrl};
 pub use keys::{KEYS, Key};
 pub use resolve::{ConfigError, Fault, Origin, Resolved, Sources, resolve};
+pub use s3::{S3Endpoint, S3Region};
 pub use setting::{Notation, Setting};
 pub use units::{ByteSize, Interval, UnitError};
 
@@ -60,6 +62,10 @@ pub struct Log {
 pub struct Master {
     /// Where objects live.
     pub url: MasterUrl,
+    /// The address of S3, for [`MasterUrl::S3`].
+    pub s3_endpoint: S3Endpoint,
+    /// The region of the bucket, for [`MasterUrl::S3`].
+    pub s3_region: S3Region,
 }
 
 /// Section `[realtime]`.
@@ -145,7 +151,7 @@ impl Config {
             data: "riomar-data".into(),
             schemas: "schemas".into(),
             log: Log { kind: LogKind::Embedded, retain: Interval::from_secs(24 * 3_600) },
-            master: Master { url: MasterUrl::DataDirectory },
+            master: Master { url: MasterUrl::DataDirectory, s3_endpoint: S3Endpoint::default(), s3_region: S3Region::default() },
             realtime: Realtime { kind: RealtimeKind::Memory, url: RedisUrl::local() },
             batch: Batch {
                 every: every("1m"),

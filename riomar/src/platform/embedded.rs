@@ -16,25 +16,27 @@ use riomar_speed_layer::{MemoryStore, RealtimeStore, RedisStore, redis_store::Re
 use super::{Parts, Platform, PlatformError, Settings, deployment};
 use crate::{
     config::{Config, LogKind, RealtimeKind},
-    durable_files::DurableFiles,
+    objects,
 };
 
 /// The folder for what does not fit into memory.
 const SPILL: &str = "spill";
 
 impl Platform {
-    /// Opens the platform that a configuration describes. Waits while the log recovers what was written last.
+    /// Opens the platform that a configuration describes. Waits while the log recovers what was written last, and while the object
+    /// store does not answer.
     ///
     /// # Errors
-    /// A directory that cannot be used, that another process uses, or that holds damaged files.
+    /// A directory that cannot be used, that another process uses, or that holds damaged files; an object store that refuses.
     pub async fn embedded(config: &Config, catalog: Arc<Catalog>, clock: Arc<dyn Clock>) -> Result<Self, PlatformError> {
         let opened = {
             let (config, clock) = (config.clone(), Arc::clone(&clock));
             tokio::task::spawn_blocking(move || open_files(&config, clock)).await
         };
-        let (log, objects) = opened.map_err(|error| LogError::Unavailable(error.to_string()))??;
+        let log = opened.map_err(|error| LogError::Unavailable(error.to_string()))??;
+        let objects = objects::open(config).await?;
         let fresh_ids = FreshIds::random();
-        let deployment = deployment::id(&objects, fresh_ids.next().simple().to_string()).await?;
+        let deployment = deployment::id(&*objects, &*clock, fresh_ids.next().simple().to_string()).await?;
         let realtime: Arc<dyn RealtimeStore> = match config.realtime.kind {
             RealtimeKind::Memory => Arc::new(MemoryStore::new()),
             RealtimeKind::Redis => {
@@ -46,7 +48,7 @@ impl Platform {
             process_id: fresh_ids.next().as_u64_pair().0,
             ..Settings::of(config)
         };
-        let parts = Parts { catalog, log: log.clone(), objects: Arc::new(objects), realtime, clock, settings };
+        let parts = Parts { catalog, log: log.clone(), objects, realtime, clock, settings };
         let mut platform = Self::open(parts).await?;
         platform.own_log = Some(log);
         Ok(platform)
@@ -54,7 +56,7 @@ impl Platform {
 }
 
 /// The log first: its lock keeps every other process away from the directory.
-fn open_files(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<EmbeddedLog>, DurableFiles), PlatformError> {
+fn open_files(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<EmbeddedLog>, PlatformError> {
     let data = &config.data;
     private_directory(data).map_err(directory(data))?;
     let log = match config.log.kind {
@@ -65,9 +67,7 @@ fn open_files(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<EmbeddedLog
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(directory(&spill)(error)),
         _ => private_directory(&spill).map_err(directory(&spill))?,
     }
-    let objects = config.master.url.directory(data);
-    let objects = DurableFiles::open(&objects).map_err(directory(&objects))?;
-    Ok((Arc::new(log), objects))
+    Ok(Arc::new(log))
 }
 
 /// Creates a directory that only its owner may look into. One that is there stays as it is.

@@ -6,7 +6,7 @@ use riomar_batch_layer::BatchError;
 use riomar_event_log::LogError;
 use riomar_schemas::Name;
 
-use crate::journal::JournalError;
+use crate::{journal::JournalError, objects::ObjectsError};
 
 /// An error of starting the platform.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum PlatformError {
         /// What the system said.
         source: io::Error,
     },
+    /// The object store cannot be opened.
+    #[error("master.url: {0}")]
+    Objects(#[from] ObjectsError),
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] LogError),

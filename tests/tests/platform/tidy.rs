@@ -21,7 +21,7 @@ const NOT_SOURCES: &[&str] = &["target", ".git"];
 const CRATES: &[(&str, &[&str], &[&str])] = &[
     ("schemas", &[], &[]),
     ("event-log", &["riomar-schemas"], &[]),
-    ("batch-layer", &["riomar-schemas", "riomar-event-log"], &[]),
+    ("batch-layer", &["riomar-schemas", "riomar-event-log"], &["riomar-infra"]),
     ("speed-layer", &["riomar-schemas", "riomar-event-log"], &["riomar-infra"]),
     ("serving-layer", &["riomar-schemas", "riomar-event-log", "riomar-batch-layer", "riomar-speed-layer"], &["riomar-infra"]),
     (

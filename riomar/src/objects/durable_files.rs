@@ -6,6 +6,7 @@
 //! [`LocalFileSystem`].
 
 mod staged;
+mod staging;
 mod upload;
 
 use std::{
@@ -13,22 +14,21 @@ use std::{
     fmt, fs, io,
     ops::Range,
     path::{Path as FilePath, PathBuf},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::{StreamExt, future, stream::BoxStream};
 use object_store::{
     CopyMode, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, local::LocalFileSystem, path::Path,
 };
 
 use staged::Staged;
+use staging::{STAGING, Staging};
 use upload::DurableUpload;
 
-/// The folder for files that have no name yet. Emptied at every start.
-const STAGING: &str = ".staging";
 /// How many directories are remembered as synced; when there are more, all are forgotten and synced again when they are met.
 const SYNCED_DIRECTORIES_MAX: usize = 10_000;
 
@@ -43,27 +43,23 @@ pub struct DurableFiles {
 #[derive(Debug)]
 struct Files {
     root: PathBuf,
-    staged: AtomicU64,
+    staging: Staging,
     synced: Mutex<HashSet<PathBuf>>,
 }
 
 impl DurableFiles {
-    /// The objects in `root`, which is created if it is absent. One process at a time may write there.
+    /// The objects in `root`, which is created if it is absent. Any number of stores may be open there, in one process or in several
+    /// of one machine.
     ///
     /// # Errors
     /// A directory that cannot be created or written.
     pub fn open(root: &FilePath) -> io::Result<Self> {
         fs::create_dir_all(root)?;
         let root = root.canonicalize()?;
-        let staging = root.join(STAGING);
-        // What a crash left behind has no name, so nobody refers to it.
-        match fs::remove_dir_all(&staging) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::create_dir(&staging)?,
-        }
+        let staging = Staging::open(&root)?;
         sync_directory(&root)?;
         let inner = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
-        let files = Files { root, staged: AtomicU64::new(0), synced: Mutex::new(HashSet::new()) };
+        let files = Files { root, staging, synced: Mutex::new(HashSet::new()) };
         Ok(Self { inner: Arc::new(inner), files: Arc::new(files) })
     }
 
@@ -83,7 +79,7 @@ impl DurableFiles {
 
 impl Files {
     fn stage(&self) -> io::Result<Staged> {
-        Staged::create(&self.root.join(STAGING), &self.staged)
+        self.staging.stage()
     }
 
     /// Gives a staged file its name. On success the file, its name and every directory above it are durable.
@@ -147,6 +143,15 @@ fn failed(location: &Path, source: io::Error) -> Error {
     }
 }
 
+/// Whether this is an object, or a folder of objects, and not what has no name yet.
+fn is_object(location: &Path) -> bool {
+    location.as_ref().split('/').next() != Some(STAGING)
+}
+
+fn objects_only(list: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+    list.filter(|found| future::ready(found.as_ref().map_or(true, |object| is_object(&object.location)))).boxed()
+}
+
 fn not_implemented(operation: &str) -> Error {
     Error::NotImplemented { operation: operation.to_owned(), implementer: "durable files".to_owned() }
 }
@@ -197,15 +202,18 @@ impl ObjectStore for DurableFiles {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        objects_only(self.inner.list(prefix))
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
+        objects_only(self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
+        let mut found = self.inner.list_with_delimiter(prefix).await?;
+        found.objects.retain(|object| is_object(&object.location));
+        found.common_prefixes.retain(is_object);
+        Ok(found)
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {

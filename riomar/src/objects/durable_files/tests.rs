@@ -1,6 +1,7 @@
 //! The store behaves as every object store does, and leaves nothing behind.
 
-use futures::{StreamExt, TryStreamExt, future::join_all};
+use futures::{TryStreamExt, future::join_all};
+use riomar_batch_layer::conformance;
 
 use super::*;
 
@@ -20,7 +21,7 @@ async fn text(store: &DurableFiles, location: &str) -> String {
 }
 
 fn staged_files(store: &DurableFiles) -> usize {
-    fs::read_dir(store.files.root.join(STAGING)).expect("staging").count()
+    store.files.staging.files()
 }
 
 #[tokio::test]
@@ -104,14 +105,60 @@ async fn a_copy_shares_nothing_with_its_source() {
     assert_eq!(text(&store, "b").await, "before");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn durable_files_conform() {
+    let (_directory, store) = store();
+    conformance::check(Arc::new(store.clone())).await;
+    assert_eq!(staged_files(&store), 0);
+}
+
 #[tokio::test]
-async fn what_a_crash_left_is_removed_at_the_next_start() {
+async fn two_open_stores_write_at_the_same_time() {
+    let (directory, one) = store();
+    let mut upload = one.put_multipart(&Path::from("early")).await.expect("upload");
+    upload.put_part("before ".into()).await.expect("part");
+    let other = DurableFiles::open(directory.path()).expect("a second store");
+    assert_ne!(one.files.staging.folder(), other.files.staging.folder());
+    assert_eq!((staged_files(&one), staged_files(&other)), (1, 0), "what the other one writes stays");
+    let writes = (0..40).map(|number| {
+        let (store, other) = if number % 2 == 0 { (&one, "other") } else { (&other, "one") };
+        async move {
+            store.put(&Path::from(format!("{other}/{number}")), format!("{number}").into()).await.expect("put");
+            store.put_opts(&Path::from(format!("raced/{}", number / 2)), format!("{number}").into(), create()).await.is_ok()
+        }
+    });
+    assert_eq!(join_all(writes).await.into_iter().filter(|won| *won).count(), 20, "one of two creates each");
+    upload.put_part("and after".into()).await.expect("part");
+    upload.complete().await.expect("complete");
+    assert_eq!(text(&other, "early").await, "before and after");
+    let all: Vec<_> = other.list(None).try_collect().await.expect("list");
+    assert_eq!(all.len(), 40 + 20 + 1, "objects, and not what has no name: {all:?}");
+    let top = one.list_with_delimiter(None).await.expect("list");
+    assert_eq!((top.objects.len(), top.common_prefixes.len()), (1, 3), "{top:?}");
+}
+
+#[tokio::test]
+async fn what_a_crash_left_is_removed_by_the_next_that_opens() {
     let (directory, store) = store();
-    let upload = store.put_multipart(&Path::from("x")).await.expect("upload");
-    std::mem::forget(upload);
-    assert_eq!(staged_files(&store), 1);
-    let reopened = DurableFiles::open(directory.path()).expect("store");
-    assert_eq!(staged_files(&reopened), 0);
+    let mut upload = store.put_multipart(&Path::from("x")).await.expect("upload");
+    upload.put_part("half of it".into()).await.expect("part");
+    // The same files without a process that holds the lock: what a killed process leaves behind.
+    let (held, left) = (store.files.staging.folder(), directory.path().join(STAGING).join("17"));
+    fs::create_dir(&left).expect("folder");
+    for entry in fs::read_dir(held).expect("staging") {
+        let entry = entry.expect("entry");
+        fs::copy(entry.path(), left.join(entry.file_name())).expect("copied");
+    }
+    assert_eq!(fs::read_dir(&left).expect("left behind").count(), 2, "a file and the lock");
+    let next = DurableFiles::open(directory.path()).expect("store");
+    assert!(!left.exists());
+    assert_eq!((staged_files(&store), staged_files(&next)), (1, 0), "the living one keeps what it writes");
+    upload.complete().await.expect("complete");
+    assert_eq!(text(&next, "x").await, "half of it");
+    drop((upload, store));
+    let last = DurableFiles::open(directory.path()).expect("store");
+    let folders = fs::read_dir(directory.path().join(STAGING)).expect("staging").count();
+    assert_eq!(folders, 3, "the lock and the folders of the two that are open: {:?}", last.files.staging.folder());
 }
 
 #[tokio::test]
