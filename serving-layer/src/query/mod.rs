@@ -11,6 +11,8 @@ mod gate;
 mod merge;
 mod rewrite;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -1,0 +1,78 @@
+//! Queries over views and streams as they come over HTTP.
+
+use serde_json::{Value, json};
+
+use crate::testing::{Platform, Reply};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
+
+async fn sql(platform: &Platform, sql: &str) -> Reply {
+    platform.post("/v1/sql", &[JSON], json!({ "sql": sql }).to_string()).await
+}
+
+async fn check_rows(platform: &Platform, query: &str, expected: Value) {
+    let reply = sql(platform, query).await;
+    assert!(reply.status.is_success(), "{query}: {:?}", reply.body);
+    assert_eq!(reply.json()["rows"], expected, "{query}");
+}
+
+async fn check_refused(platform: &Platform, query: &str, code: &str, detail: &str) {
+    let reply = sql(platform, query).await.json();
+    assert_eq!(reply["code"], code, "{query}: {reply}");
+    assert!(reply["detail"].as_str().expect("text").contains(detail), "{query}: {reply}");
+}
+
+/// Traffic of two minutes in a generation: two visitors of `/a` in all, three of `/b`, one of `/c`.
+async fn platform() -> Platform {
+    let platform = Platform::new().await;
+    let visits = [("/a", "x", 0), ("/a", "y", 1), ("/a", "x", 1), ("/b", "x", 0), ("/b", "y", 0), ("/b", "z", 1), ("/c", "x", 1)];
+    let event = |(path, visitor, minute): (&str, &str, u32), id: usize| {
+        format!(r#"{{"event_id":"{id}","ts":"2026-11-20T10:0{minute}:00Z","path":"{path}","visitor":"{visitor}","status":200}}"#)
+    };
+    let events: Vec<_> = visits.into_iter().enumerate().map(|(id, visit)| event(visit, id)).collect();
+    platform.post("/v1/streams/page_views/events", &[NDJSON], events.join("\n")).await;
+    let run = platform.post("/v1/batch/runs", &[JSON], r#"{"views":["traffic"]}"#).await;
+    platform.finish_run(run.headers["location"].to_str().expect("text")).await;
+    platform
+}
+
+#[tokio::test]
+async fn merges_stand_where_aggregates_may() {
+    let platform = platform().await;
+    let by_path = json!([["/b", 3], ["/a", 2], ["/c", 1]]);
+    for query in [
+        "SELECT path, merge(visitors) FROM traffic GROUP BY path ORDER BY visitors DESC",
+        "SELECT path, merge(visitors) AS v FROM traffic GROUP BY path ORDER BY merge(visitors) DESC",
+        "SELECT path, merge(t.visitors) AS v FROM traffic AS t GROUP BY path ORDER BY merge(t.visitors) * -1",
+        "SELECT * FROM (SELECT path, merge(visitors) AS v FROM traffic GROUP BY path ORDER BY merge(visitors) DESC LIMIT 3) x
+         ORDER BY v DESC",
+        "SELECT path, merge(visitors) AS v FROM traffic t GROUP BY path
+         ORDER BY (SELECT merge(hits) FROM traffic), merge(visitors) DESC",
+    ] {
+        check_rows(&platform, query, by_path.clone()).await;
+    }
+    let paths = "SELECT path FROM traffic GROUP BY path";
+    check_rows(&platform, &format!("{paths} ORDER BY merge(visitors) DESC LIMIT 1"), json!([["/b"]])).await;
+    check_rows(&platform, &format!("{paths} HAVING merge(visitors) = 2"), json!([["/a"]])).await;
+    let both = format!("{paths} HAVING merge(visitors) < 3 ORDER BY merge(hits), path");
+    check_rows(&platform, &both, json!([["/c"], ["/a"]])).await;
+}
+
+#[tokio::test]
+async fn merges_stand_nowhere_else() {
+    let platform = platform().await;
+    for (query, detail) in [
+        ("SELECT path FROM traffic WHERE merge(visitors) > 1", "in the SELECT list, in HAVING or in ORDER BY"),
+        ("SELECT path FROM traffic UNION SELECT path FROM traffic ORDER BY merge(visitors)", "over a view named in FROM"),
+        ("SELECT * FROM traffic ORDER BY merge(visitors)", "not with *"),
+        (
+            "SELECT path FROM traffic GROUP BY path ORDER BY merge(path)",
+            "merge takes a measure of a view; 'traffic' has hits, visitors",
+        ),
+        ("SELECT path FROM traffic GROUP BY path ORDER BY merge(nothing)", "no view in FROM has that measure"),
+    ] {
+        check_refused(&platform, query, "invalid_sql", detail).await;
+    }
+    check_refused(&platform, r#"SELECT merge(visitors) FROM "traffic$states""#, "unknown_table", "there are traffic").await;
+}
