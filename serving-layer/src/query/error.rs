@@ -1,8 +1,12 @@
 //! Why a query has no answer, by what the caller can do next.
 
-use datafusion::error::DataFusionError;
+use datafusion::{
+    error::DataFusionError,
+    sql::sqlparser::{parser::ParserError, tokenizer::Location},
+};
 use riomar_batch_layer::BatchError;
 use riomar_event_log::LogError;
+use riomar_schemas::sql_error;
 
 /// An error of a query.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +95,7 @@ impl QueryError {
 
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
-        let text = error.strip_backtrace();
+        let text = placed(sql_error::location(&error), &sql_error::message(&error));
         match error.find_root() {
             DataFusionError::SQL(..)
             | DataFusionError::Plan(_)
@@ -101,6 +105,21 @@ impl From<DataFusionError> for QueryError {
             DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => Self::Unavailable(text),
             _ => Self::Execution(text),
         }
+    }
+}
+
+impl From<ParserError> for QueryError {
+    fn from(error: ParserError) -> Self {
+        let (message, location) = sql_error::syntax(&error);
+        Self::InvalidSql(placed(location, &message))
+    }
+}
+
+/// A message with its place in the SQL, where that is known.
+fn placed(location: Option<Location>, message: &str) -> String {
+    match location {
+        Some(at) => format!("line {}, column {}: {message}", at.line, at.column),
+        None => message.to_owned(),
     }
 }
 

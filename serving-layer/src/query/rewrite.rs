@@ -16,16 +16,13 @@ use datafusion::{
         TableAlias, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
     },
 };
-use riomar_schemas::{Catalog, View};
+use riomar_schemas::{Catalog, View, view::TWIN_SUFFIX};
 
 use super::error::QueryError;
 
-/// The suffix of a view's twin. A `$` is in no name that users can declare.
-const TWIN: &str = "$states";
-
 /// The name of a view's twin.
 pub(super) fn twin(view: &str) -> String {
-    format!("{view}{TWIN}")
+    format!("{view}{TWIN_SUFFIX}")
 }
 
 /// What a rewritten query needs in its session.
@@ -156,7 +153,7 @@ fn views_of(select: &Select, catalog: &Catalog) -> BTreeMap<String, Arc<View>> {
 fn table_names(relation: &TableFactor) -> Option<(String, String)> {
     let TableFactor::Table { name, alias, args: None, .. } = relation else { return None };
     let table = name.0.first()?.as_ident()?.value.as_str();
-    let table = table.strip_suffix(TWIN).unwrap_or(table).to_owned();
+    let table = table.strip_suffix(TWIN_SUFFIX).unwrap_or(table).to_owned();
     let called = alias.as_ref().map_or_else(|| table.clone(), |alias| alias.name.value.clone());
     Some((table, called))
 }

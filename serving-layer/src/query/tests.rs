@@ -76,3 +76,46 @@ async fn merges_stand_nowhere_else() {
     }
     check_refused(&platform, r#"SELECT merge(visitors) FROM "traffic$states""#, "unknown_table", "there are traffic").await;
 }
+
+#[tokio::test]
+async fn errors_say_where_and_in_the_words_of_the_query() {
+    let platform = platform().await;
+    for (query, detail) in [
+        ("SELEC 1", "line 1, column 1: Expected: an SQL statement, found: SELEC"),
+        ("SELECT 'x", "line 1, column 8: Unterminated string literal"),
+        ("SELECT 1 FROM", "Expected: identifier, found: the end of the statement"),
+        ("SELECT\n pth FROM traffic", "line 2, column 2: there is no column 'pth': did you mean 'path'?"),
+        (
+            "SELECT path FROM traffic WHERE nothing = 1",
+            "line 1, column 32: there is no column 'nothing': there are window_start, path, status, hits, visitors",
+        ),
+        // Nothing of the states that it reads shows.
+        (
+            "SELECT merge(visitors) FROM traffic WHERE nothing = 1",
+            "line 1, column 43: there is no column 'nothing': there are window_start, path, status, hits, visitors",
+        ),
+        (
+            "SELECT path, merge(visitors) + path AS x FROM traffic GROUP BY path",
+            "line 1, column 32: Cannot coerce arithmetic expression BIGINT + VARCHAR to valid types",
+        ),
+        (
+            "SELECT sum(merge(visitors)) FROM traffic",
+            "Aggregate function calls cannot be nested: 'merge(visitors)' is nested inside 'sum(merge(visitors))'",
+        ),
+        (
+            "SELECT merge(visitors), hits FROM traffic",
+            "line 1, column 25: column \"traffic.hits\" must appear in the GROUP BY clause or must be part of an aggregate function",
+        ),
+        ("SELECT sum(path) FROM traffic", "sum needs a number, not VARCHAR"),
+        ("SELECT lowr(path) FROM traffic", "line 1, column 8: Invalid function 'lowr'. Did you mean 'lower'?"),
+        (
+            "SELECT path FROM traffic a JOIN traffic b ON a.path = b.path",
+            "line 1, column 8: several tables have a column 'path': write table.path",
+        ),
+    ] {
+        let reply = sql(&platform, query).await.json();
+        assert_eq!((&reply["code"], reply["detail"].as_str()), (&json!("invalid_sql"), Some(detail)), "{query}");
+    }
+    check_refused(&platform, "SELECT CAST(path AS INT) FROM traffic", "query_failed", "to value of INT").await;
+    check_refused(&platform, "SELECT * FROM nothing", "unknown_table", "there is no view or stream 'nothing'").await;
+}
