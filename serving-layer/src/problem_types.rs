@@ -47,7 +47,10 @@ pub(crate) const PROBLEM_TYPES: [(&str, &str); 36] = [
     ("unknown_table", "The query reads what is neither a view nor a stream; `detail` names those that are."),
     ("query_too_large", "The query or its answer breaks a limit, which `detail` names. Ask for fewer rows or columns."),
     ("query_timeout", "The query took too long. Read fewer windows, or filter by a dimension."),
-    ("query_out_of_memory", "The query needs more memory than one may have. Group by fewer columns, or read fewer windows."),
+    (
+        "query_out_of_memory",
+        "The query needs more memory than is left of memory_max. Group by fewer columns, or read fewer windows.",
+    ),
     ("too_many_queries", "As many queries run as may. Try again after `retry-after` seconds."),
     ("query_failed", "A value of the query could not be computed; `detail` says which."),
     ("unavailable", "Something that the query reads does not answer now. Try again."),

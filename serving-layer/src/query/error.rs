@@ -42,8 +42,11 @@ pub enum QueryError {
         seconds: u64,
     },
     /// The query needs more memory than it may have.
-    #[error("the query needs more memory than it may have: {0}")]
-    OutOfMemory(String),
+    #[error(
+        "the query needs more memory than is left of memory_max, which recomputes and queries share: group by fewer columns, or \
+         read fewer windows"
+    )]
+    OutOfMemory(#[source] Box<DataFusionError>),
     /// Too many queries run at once.
     #[error("{0} queries are running, which is the limit: try again in a moment")]
     Busy(usize),
@@ -101,7 +104,7 @@ impl From<DataFusionError> for QueryError {
             | DataFusionError::Plan(_)
             | DataFusionError::SchemaError(..)
             | DataFusionError::NotImplemented(_) => Self::InvalidSql(text),
-            DataFusionError::ResourcesExhausted(_) => Self::OutOfMemory(text),
+            DataFusionError::ResourcesExhausted(cause) if !cause.contains("disk space") => Self::OutOfMemory(Box::new(error)),
             DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => Self::Unavailable(text),
             _ => Self::Execution(text),
         }

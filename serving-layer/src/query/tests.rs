@@ -1,7 +1,19 @@
 //! Queries over views and streams as they come over HTTP.
 
+use std::sync::Arc;
+
+use datafusion::execution::memory_pool::MemoryPool;
+use riomar_schemas::{
+    Epoch, EventDecoder, Offset, PartitionId, ReaderPosition, View,
+    decode::RowPosition,
+    session::{collect, scan_batches},
+    state_codec::encode,
+    view::Grain,
+};
+use riomar_speed_layer::Entry;
 use serde_json::{Value, json};
 
+use super::QueryError;
 use crate::testing::{Platform, Reply};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -118,4 +130,49 @@ async fn errors_say_where_and_in_the_words_of_the_query() {
     }
     check_refused(&platform, "SELECT CAST(path AS INT) FROM traffic", "query_failed", "to value of INT").await;
     check_refused(&platform, "SELECT * FROM nothing", "unknown_table", "there is no view or stream 'nothing'").await;
+}
+
+/// Gives the first partition a realtime view of so many groups.
+async fn fold(platform: &Platform, view: &Arc<View>, groups: usize) {
+    let mut decoder = EventDecoder::new(Arc::clone(view.stream()));
+    for group in 0..groups {
+        let event =
+            format!(r#"{{"event_id":"{group}","ts":"2026-11-20T10:00:00Z","path":"/{group}","visitor":"v","status":200}}"#);
+        decoder.decode(event.as_bytes()).expect("a valid event");
+        let offset = Offset(group as u64);
+        decoder.keep(RowPosition { partition: PartitionId(0), offset, epoch: Epoch(0), append_time_ms: 0 });
+    }
+    let rows = scan_batches(view.stream().row_schema(), vec![decoder.finish()]).expect("rows");
+    let session = riomar_schemas::session::session_state(Arc::default(), 1);
+    let folded = collect(&session, view.fold(rows, Grain::Epoch).expect("a plan")).await.expect("states");
+    let states: Vec<_> = folded.iter().flat_map(|batch| encode(view, batch).expect("encoded")).collect();
+    let position = |offset| ReaderPosition { offset: Offset(offset), epoch: Epoch(0) };
+    let empty = Entry { position: position(0), start: Epoch(0), floor: Epoch(0), event_time_max_us: None, halted: None };
+    let full = Entry { position: position(groups as u64), ..empty.clone() };
+    let store = &platform.services.realtime;
+    store.reset(view, PartitionId(0), None, &empty).await.expect("written");
+    store.write(view, PartitionId(0), &empty, &full, &states).await.expect("written");
+}
+
+#[tokio::test]
+async fn c9_realtime_states_count_as_memory() {
+    const GROUPS: usize = 5_000;
+    let roomy = Platform::with_memory(256 << 20).await;
+    let view = Arc::clone(roomy.services.catalog.view("traffic").expect("a view"));
+    fold(&roomy, &view, GROUPS).await;
+    let pool: &Arc<dyn MemoryPool> = &roomy.services.query.snapshots.memory;
+    let snapshot = roomy.services.query.snapshots.take(&view).await.expect("enough memory");
+    let held = pool.reserved();
+    assert_eq!(held, snapshot.realtime.iter().map(|states| states.batch.get_array_memory_size()).sum::<usize>());
+    assert!(held > GROUPS * 64, "{held}");
+    drop(snapshot);
+    check_rows(&roomy, "SELECT count(*), sum(hits) FROM traffic", json!([[GROUPS, GROUPS]])).await;
+    assert_eq!(pool.reserved(), 0, "an answer gives back what it took");
+
+    let tight = Platform::with_memory(held).await;
+    fold(&tight, &view, GROUPS).await;
+    let refused = tight.services.query.snapshots.take(&view).await;
+    assert!(matches!(refused, Err(QueryError::OutOfMemory(_))), "{refused:?}");
+    check_refused(&tight, "SELECT sum(hits) FROM traffic", "query_out_of_memory", "memory_max").await;
+    assert_eq!(tight.services.query.snapshots.memory.reserved(), 0, "a refusal gives back what it took");
 }
