@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{app::AppState, problem::ApiError};
 
 /// Every code of a problem, with what it means and what to do.
-pub(crate) const PROBLEM_TYPES: [(&str, &str); 36] = [
+pub(crate) const PROBLEM_TYPES: [(&str, &str); 37] = [
     ("bad_request", "The request is not valid HTTP, or not what the route takes."),
     (
         "batch_failed",
@@ -19,6 +19,10 @@ pub(crate) const PROBLEM_TYPES: [(&str, &str); 36] = [
     (
         "broken_compression",
         "The body does not decompress; nothing was stored. Check that content-encoding says how it was compressed.",
+    ),
+    (
+        "disk_full",
+        "The disk of the server is full; nothing was acknowledged. Make room on the disk of the data directory, then send all of it again.",
     ),
     ("events_rejected", "Every event broke a limit of bytes; none was stored. `errors` says which limit."),
     ("history_unavailable", "The master dataset does not answer now. Try again."),
