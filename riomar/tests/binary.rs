@@ -302,10 +302,11 @@ fn config_check_names_everything_that_is_wrong() {
     std::fs::create_dir(&schemas).expect("created");
     std::fs::write(schemas.join("broken.sql"), "CREATE TABLE t (x VARCHAR)").expect("written");
     let (file, schemas) = (file.to_str().expect("text"), schemas.to_str().expect("text"));
-    let output = run(&["config", "check", "--config", file, "--schemas", schemas]);
+    let check = ["config", "check", "--config", file, "--schemas", schemas];
+    let output = riomar(&check).env("RIOMAR_BATCH_EVRY", "15m").output().expect("the binary runs");
     let errors = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");
-    for expected in ["riomar.toml:2: batch.evry", "riomar.toml:4: serving.http", "broken.sql:1:"] {
+    for expected in ["riomar.toml:2: batch.evry", "riomar.toml:4: serving.http", "broken.sql:1:", "RIOMAR_BATCH_EVRY: "] {
         assert!(errors.contains(expected), "{expected} in {errors}");
     }
 }
@@ -315,7 +316,7 @@ fn config_check_shows_where_values_come_from() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let output = riomar(&["config", "check", "--schemas", &format!("{root}/schemas"), "--http", "127.0.0.1:9"])
         .env("RIOMAR_BATCH_EVERY", "15m")
-        .env("RIOMAR_BATCH_EVRY", "15m")
+        .env("RIOMAR_SERVICE_HOST", "10.0.0.1")
         .output()
         .expect("the binary runs");
     let shown = text(&output.stdout);
@@ -325,5 +326,4 @@ fn config_check_shows_where_values_come_from() {
     assert!(line("serving.http").contains("127.0.0.1:9") && line("serving.http").contains("--http"), "{shown}");
     assert!(line("speed.grace").contains("default"), "{shown}");
     assert!(line("views:").contains("traffic_by_minute"), "{shown}");
-    assert!(text(&output.stderr).contains("RIOMAR_BATCH_EVRY"), "{}", text(&output.stderr));
 }

@@ -69,10 +69,19 @@ impl Problem {
         self
     }
 
+    /// The same problem at `location`, where it has no place of its own.
+    #[must_use]
+    pub fn or_at(mut self, location: Location) -> Self {
+        if self.line == 0 {
+            (self.line, self.column) = (location.line, location.column);
+        }
+        self
+    }
+
     /// The error in `file`, at `statement` where the problem has no place of its own.
     #[must_use]
     pub fn in_file(self, file: &str, statement: Location) -> DefinitionError {
-        let (line, column) = if self.line == 0 { (statement.line, statement.column) } else { (self.line, self.column) };
-        DefinitionError { file: file.to_owned(), line, column, message: self.message, hint: self.hint }
+        let Self { line, column, message, hint } = self.or_at(statement);
+        DefinitionError { file: file.to_owned(), line, column, message, hint }
     }
 }

@@ -16,6 +16,7 @@ pub mod position;
 pub mod receipt;
 pub mod record;
 pub mod session;
+pub mod sql_error;
 pub mod state_codec;
 pub mod stream;
 pub mod view;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{app::AppState, problem::ApiError};
 
 /// Every code of a problem, with what it means and what to do.
-pub(crate) const PROBLEM_TYPES: [(&str, &str); 37] = [
+pub(crate) const PROBLEM_TYPES: [(&str, &str); 38] = [
     ("bad_request", "The request is not valid HTTP, or not what the route takes."),
     (
         "batch_failed",
@@ -19,6 +19,10 @@ pub(crate) const PROBLEM_TYPES: [(&str, &str); 37] = [
     (
         "broken_compression",
         "The body does not decompress; nothing was stored. Check that content-encoding says how it was compressed.",
+    ),
+    (
+        "disk_full",
+        "The disk of the server is full; nothing was acknowledged. Make room on the disk of the data directory, then send all of it again.",
     ),
     ("events_rejected", "Every event broke a limit of bytes; none was stored. `errors` says which limit."),
     ("history_unavailable", "The master dataset does not answer now. Try again."),
@@ -51,7 +55,10 @@ pub(crate) const PROBLEM_TYPES: [(&str, &str); 37] = [
     ("unknown_table", "The query reads what is neither a view nor a stream; `detail` names those that are."),
     ("query_too_large", "The query or its answer breaks a limit, which `detail` names. Ask for fewer rows or columns."),
     ("query_timeout", "The query took too long. Read fewer windows, or filter by a dimension."),
-    ("query_out_of_memory", "The query needs more memory than one may have. Group by fewer columns, or read fewer windows."),
+    (
+        "query_out_of_memory",
+        "The query needs more memory than is left of memory_max. Group by fewer columns, or read fewer windows.",
+    ),
     ("too_many_queries", "As many queries run as may. Try again after `retry-after` seconds."),
     ("query_failed", "A value of the query could not be computed; `detail` says which."),
     ("unavailable", "Something that the query reads does not answer now. Try again."),

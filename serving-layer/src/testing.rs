@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use bytes::Bytes;
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use object_store::memory::InMemory;
 use riomar_batch_layer::{BatchComponents, BatchConfig, BatchLayer, FreshIds, landing::Landing};
@@ -74,15 +74,21 @@ impl Platform {
 
     /// With other limits of ingestion.
     pub(crate) async fn with_limits(limits: IngestionLimits) -> Self {
-        Self::with(limits, Roles::all()).await
+        Self::with(limits, Roles::all(), RuntimeEnv::default()).await
     }
 
     /// A process that has only these roles.
     pub(crate) async fn with_roles(roles: Roles) -> Self {
-        Self::with(IngestionLimits::default(), roles).await
+        Self::with(IngestionLimits::default(), roles, RuntimeEnv::default()).await
     }
 
-    async fn with(limits: IngestionLimits, roles: Roles) -> Self {
+    /// With this much memory for queries.
+    pub(crate) async fn with_memory(bytes: usize) -> Self {
+        let runtime = RuntimeEnvBuilder::new().with_memory_limit(bytes, 1.0).build().expect("a runtime");
+        Self::with(IngestionLimits::default(), Roles::all(), runtime).await
+    }
+
+    async fn with(limits: IngestionLimits, roles: Roles, runtime: RuntimeEnv) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let clock = ManualClock::new(1_700_000_000_000);
         let log = Arc::new(EmbeddedLog::open(directory.path(), Arc::new(clock.clone())).expect("a log"));
@@ -99,7 +105,7 @@ impl Platform {
             log: Arc::clone(&shared),
             store: Arc::new(InMemory::new()),
             clock: Arc::new(clock.clone()),
-            runtime: Arc::new(RuntimeEnv::default()),
+            runtime: Arc::new(runtime),
             fresh_ids: FreshIds::random(),
         };
         let batch = Arc::new(BatchLayer::new(components, BatchConfig::default()));

@@ -115,9 +115,6 @@ fn print_text(resolved: Option<&Resolved>, catalog: Option<&Catalog>) -> Result<
             vec![key.name.to_owned(), key.toml(&resolved.config), resolved.origins[key.name].to_string()]
         };
         output::print(&output::table(&["key", "value", "from"], &[], KEYS.iter().map(row)))?;
-        for variable in &resolved.unknown_variables {
-            output::note(&format!("{variable} is set and is no key; it has no effect"));
-        }
     }
     if let Some(catalog) = catalog {
         let (streams, views) = names(catalog);
@@ -133,8 +130,7 @@ fn print_json(resolved: Option<&Resolved>, catalog: Option<&Catalog>, faults: &[
     });
     let (streams, views) = catalog.map(names).unzip();
     let errors: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    let unknown = resolved.map(|resolved| resolved.unknown_variables.clone());
-    let answer = json!({"keys": keys, "streams": streams, "views": views, "unknown_variables": unknown, "errors": errors});
+    let answer = json!({"keys": keys, "streams": streams, "views": views, "errors": errors});
     Ok(output::print(&format!("{answer}\n"))?)
 }
 

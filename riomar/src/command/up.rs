@@ -35,11 +35,7 @@ pub struct UpArgs {
 /// A configuration or definitions that are refused, a data directory or an address that cannot be used.
 pub async fn run(args: UpArgs, clock: Arc<dyn Clock>) -> Result<Outcome, CommandError> {
     journal::start(&args.journal, JOURNAL).map_err(PlatformError::from)?;
-    let resolved = config::load(&args.platform, Config::new())?;
-    for variable in &resolved.unknown_variables {
-        tracing::warn!(variable, "this environment variable is no configuration key; it has no effect");
-    }
-    let config = resolved.config;
+    let config = config::load(&args.platform, Config::new())?.config;
     let catalog = Arc::new(config::load_catalog(&config.schemas).await?);
     // The address before the data: the commonest mistake is found before anything is touched.
     let (listener, address) = listen(config.serving.http).await?;

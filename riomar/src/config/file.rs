@@ -93,7 +93,7 @@ fn unknown(name: &str) -> String {
 }
 
 /// Number of single-character edits from `left` to `right` (Levenshtein).
-fn distance(left: &str, right: &str) -> usize {
+pub(super) fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (i, character) in left.chars().enumerate() {

@@ -3,7 +3,9 @@
 //!
 //! Flags win over the environment (`RIOMAR_BATCH_EVERY`), the environment over the file, the file over the defaults.
 
+mod bounds;
 mod choices;
+mod environment;
 mod file;
 mod keys;
 mod resolve;

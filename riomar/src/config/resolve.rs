@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Config, file, keys};
+use super::{Config, bounds, environment, file, keys};
 
 /// Where a value comes from, in rising precedence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,9 +112,6 @@ pub struct Resolved {
     pub config: Config,
     /// The origin of every key.
     pub origins: BTreeMap<&'static str, Origin>,
-    /// Variables that look as if they were meant for Riomar and are not. Not an error: Kubernetes sets such variables itself, for
-    /// a service named `riomar`.
-    pub unknown_variables: Vec<String>,
 }
 
 /// Puts the sources on top of `defaults`: flags over environment over file over defaults.
@@ -123,24 +120,32 @@ pub struct Resolved {
 /// Everything that is wrong, not only the first thing.
 pub fn resolve(defaults: Config, sources: &Sources) -> Result<Resolved, ConfigError> {
     let origins = keys::KEYS.iter().map(|key| (key.name, Origin::Default)).collect();
-    let mut resolved = Resolved { config: defaults, origins, unknown_variables: Vec::new() };
+    let mut resolved = Resolved { config: defaults, origins };
     let mut faults = Vec::new();
     if let Some((path, text)) = &sources.file {
         for found in file::read(path, text, &mut faults) {
             set(&mut resolved, found.key, &found.value, found.origin, &mut faults);
         }
     }
-    for (variable, value) in sources.environment.iter().filter(|(variable, _)| variable.starts_with("RIOMAR_")) {
+    for (variable, value) in sources.environment.iter().filter(|(variable, _)| variable.starts_with(environment::PREFIX)) {
+        let origin = Origin::Environment(variable.clone());
         match keys::KEYS.iter().find(|key| key.variable() == *variable) {
-            Some(key) => set(&mut resolved, key, value, Origin::Environment(variable.clone()), &mut faults),
-            None if keys::OTHER_VARIABLES.contains(&variable.as_str()) => {}
-            None => resolved.unknown_variables.push(variable.clone()),
+            Some(key) => set(&mut resolved, key, value, origin, &mut faults),
+            None => faults.extend(environment::refuse(variable, value).map(|message| Fault {
+                origin: Some(origin),
+                key: None,
+                message,
+            })),
         }
     }
     for (name, flag, value) in &sources.flags {
         if let Some(key) = keys::KEYS.iter().find(|key| key.name == *name) {
             set(&mut resolved, key, value, Origin::Flag(flag), &mut faults);
         }
+    }
+    // What could not be read stands at its default, which says nothing about what was meant.
+    if faults.is_empty() {
+        faults.extend(bounds::check(&resolved));
     }
     if faults.is_empty() { Ok(resolved) } else { Err(ConfigError { faults }) }
 }

@@ -89,13 +89,45 @@ fn a_file_that_is_no_toml_is_named_with_its_line() {
 }
 
 #[test]
-fn variables_are_named_too_and_unknown_ones_are_told_apart() {
+fn variables_are_named_too_and_unknown_ones_stop_the_start() {
     let found = faults("", &[("RIOMAR_BATCH_EVERY", "1"), ("RIOMAR_REALTIME_KIND", "disk")]);
     assert_eq!(found.len(), 2);
     assert!(found[0].starts_with("RIOMAR_BATCH_EVERY: batch.every: "), "{found:?}");
-    let environment = [("RIOMAR_URL", "http://x"), ("RIOMAR_BATCH_EVRY", "1m"), ("RIOMAR_SERVICE_HOST", "10.0.0.1")];
-    let resolved = resolve(Config::new(), &sources("", &environment, &[])).expect("valid");
-    assert_eq!(resolved.unknown_variables, ["RIOMAR_BATCH_EVRY", "RIOMAR_SERVICE_HOST"]);
+    let found = faults("", &[("RIOMAR_URL", "http://x"), ("RIOMAR_BATCH_EVRY", "1m"), ("RIOMAR_SERVICE_HOST", "10.0.0.1")]);
+    assert_eq!(found, ["RIOMAR_BATCH_EVRY: there is no such variable: did you mean RIOMAR_BATCH_EVERY?"]);
+}
+
+#[test]
+fn limits_have_to_fit_together() {
+    for (file, environment, expected) in [
+        (
+            "[ingestion]\nevent_bytes_max = \"2MiB\"",
+            &[][..],
+            "riomar.toml:2: ingestion.event_bytes_max: 2MiB is more than the 1MiB of EVENT_BYTES_MAX: no event may be larger",
+        ),
+        (
+            "[ingestion]\nbody_bytes_max = \"65MiB\"",
+            &[],
+            "riomar.toml:2: ingestion.body_bytes_max: 65MiB is more than the 64MiB of ingestion.decompressed_bytes_max: \
+             a body that is sent as it is counts against both",
+        ),
+        (
+            "[ingestion]\nrequests_bytes_max = \"63MiB\"",
+            &[],
+            "riomar.toml:2: ingestion.decompressed_bytes_max: 64MiB is more than the 63MiB of ingestion.requests_bytes_max: \
+             one request of the largest size has to fit in",
+        ),
+        (
+            "",
+            &[("RIOMAR_BATCH_MEMORY_MAX", "100MiB")],
+            "RIOMAR_BATCH_MEMORY_MAX: serving.result_bytes_max: 128MiB is more than the 100MiB of batch.memory_max: \
+             one answer of the largest size has to fit in",
+        ),
+    ] {
+        assert_eq!(faults(file, environment), [expected]);
+    }
+    let equal = "[ingestion]\nbody_bytes_max = \"64MiB\"\nrequests_bytes_max = \"64MiB\"\n[batch]\nmemory_max = \"128MiB\"\n";
+    resolve(Config::new(), &sources(equal, &[], &[])).expect("limits may be equal");
 }
 
 #[test]

@@ -202,14 +202,6 @@ impl MergeableAggregate {
     pub fn finish(&self, state: Expr) -> Expr {
         ScalarUDF::new_from_impl(FinishFunction::new(self)).call(vec![state])
     }
-
-    pub(crate) fn filter(&self) -> Option<&Expr> {
-        self.filter.as_ref()
-    }
-
-    pub(crate) fn arguments(&self) -> &[Expr] {
-        &self.arguments
-    }
 }
 
 /// The function behind `merge(measure)`: combines the states of all aggregates that a measure uses and finishes them.

@@ -9,7 +9,10 @@ use datafusion::sql::sqlparser::{
     tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer},
 };
 
-use crate::definition::{DefinitionError, Problem};
+use crate::{
+    definition::{DefinitionError, Problem},
+    sql_error,
+};
 
 /// A statement that parses.
 #[derive(Debug)]
@@ -76,19 +79,13 @@ fn parse(tokens: &[TokenWithSpan]) -> Result<Statement, Problem> {
     match parsed.map(|mut statements| (statements.pop(), statements.is_empty())) {
         Ok((Some(statement), true)) => Ok(statement),
         Ok(_) => Err(Problem::at(Location::empty(), "expected one statement")),
-        Err(ParserError::RecursionLimitExceeded) => Err(Problem::at(Location::empty(), "the statement is nested too deeply")),
-        Err(ParserError::TokenizerError(message) | ParserError::ParserError(message)) => Err(syntax_error(&message, end)),
+        Err(error) => {
+            let (message, location) = sql_error::syntax(&error);
+            // The statement as a whole is nested too deeply; it just stops where something is lacking.
+            let unplaced = if matches!(error, ParserError::RecursionLimitExceeded) { Location::empty() } else { end };
+            Err(Problem::at(location.unwrap_or(unplaced), message))
+        }
     }
-}
-
-/// The parser puts the place at the end of its message, and has none where the statement just stops.
-fn syntax_error(message: &str, end: Location) -> Problem {
-    let placed = message.rsplit_once(" at Line: ").and_then(|(text, place)| {
-        let (line, column) = place.split_once(", Column: ")?;
-        Some((text, Location::new(line.parse().ok()?, column.parse().ok()?)))
-    });
-    let (text, location) = placed.unwrap_or((message, end));
-    Problem::at(location, text.replace("found: EOF", "found: the end of the statement"))
 }
 
 /// The byte at which each line begins.

@@ -55,6 +55,8 @@ pub fn session_state(runtime: Arc<RuntimeEnv>, target_partitions: usize) -> Sess
     let options = config.options_mut();
     options.sql_parser.dialect = Dialect::PostgreSQL;
     options.sql_parser.map_string_types_to_utf8view = false;
+    // So that errors say where in the SQL they stand.
+    options.sql_parser.collect_spans = true;
     options.execution.parquet.schema_force_view_types = false;
     options.execution.parquet.pushdown_filters = true;
     options.execution.parquet.reorder_filters = true;

@@ -1,16 +1,25 @@
 //! From a `CREATE MATERIALIZED VIEW` statement to a [`View`]: what is no view is refused with the reason and the alternative.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema};
 use datafusion::{
-    common::tree_node::{TreeNode, TreeNodeRecursion},
-    error::DataFusionError,
+    common::{
+        DFSchema,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
     logical_expr::{Aggregate, Expr, LogicalPlan, Volatility},
-    sql::sqlparser::ast::{CreateTableOptions, CreateView, GroupByExpr, ObjectName, Query, Select, SetExpr, Spanned, Statement},
+    sql::sqlparser::{
+        ast::{ObjectName, Query, SetExpr, Spanned, Statement},
+        tokenizer::Location,
+    },
 };
 
-use super::{Grain, GroupColumn, Role, View, ViewColumn, WINDOW_END, WINDOW_START, planning, source};
+use super::{
+    Grain, GroupColumn, Role, View, ViewColumn, WINDOW_END, WINDOW_START, clauses,
+    place::{self, Places, planning_problem},
+    planning, source,
+};
 use crate::{
     aggregate::MergeableAggregate,
     definition::Problem,
@@ -24,23 +33,13 @@ use crate::{
 /// Raised when states of an unchanged definition come to mean something else.
 const STATE_VERSION: u32 = 1;
 
-type Outcome<T> = Result<T, Problem>;
+/// A result, or what is wrong with the definition.
+pub(super) type Outcome<T> = Result<T, Problem>;
 
 /// A problem at the place of a piece of SQL.
 pub(super) fn problem<T: Spanned + ?Sized>(at: &T, message: impl Into<String>, hint: impl Into<Option<&'static str>>) -> Problem {
     let start = at.span().start;
     Problem { line: start.line, column: start.column, message: message.into(), hint: hint.into().map(str::to_owned) }
-}
-
-/// A problem that DataFusion found, where it says.
-fn planning_problem(error: &DataFusionError) -> Problem {
-    let start = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| span.start);
-    Problem {
-        line: start.map_or(0, |start| start.line),
-        column: start.map_or(0, |start| start.column),
-        message: error.strip_backtrace(),
-        hint: None,
-    }
 }
 
 /// A problem without a place of its own.
@@ -52,10 +51,10 @@ pub(super) fn compile(statement: &Statement, sql: &str, stream: &dyn Fn(&str) ->
     let Statement::CreateView(create) = statement else {
         return Err(problem(statement, "not a CREATE MATERIALIZED VIEW statement", None));
     };
-    refuse_clauses(create)?;
+    clauses::refuse(create)?;
     let name = name_of(&create.name)?;
     let mut query = create.query.as_ref().clone();
-    refuse_query_clauses(&query)?;
+    clauses::refuse_in_query(&query)?;
     let SetExpr::Select(select) = query.body.as_mut() else {
         return Err(problem(
             create.query.as_ref(),
@@ -63,12 +62,14 @@ pub(super) fn compile(statement: &Statement, sql: &str, stream: &dyn Fn(&str) ->
             "declare one view for each part and combine them in a query",
         ));
     };
-    refuse_select_clauses(select)?;
+    clauses::refuse_in_select(select)?;
     let source = source::take(select, stream)?;
-    let plan = planning::plan(query, input_schema(&source.stream)).map_err(|error| planning_problem(&error))?;
+    let places = Places::of(select);
+    let plan = |query: Query| planning::plan(query, input_schema(&source.stream));
+    let plan = plan(query.clone()).map_err(|error| place::located(&error, &query, &plan))?;
     let parts = Parts::of(&plan)?;
     let fingerprint = fingerprint(statement, &source.stream);
-    let pieces = assemble(&parts, &fingerprint, &source)?;
+    let pieces = assemble(&parts, &fingerprint, &source, &places)?;
     let view = View {
         name,
         stream: source.stream,
@@ -93,69 +94,6 @@ fn name_of(name: &ObjectName) -> Outcome<Name> {
             None => Err(problem(name, "a view's name is an identifier", None)),
         },
         _ => Err(problem(name, "names have no schema in front", "write the name alone")),
-    }
-}
-
-fn refuse_clauses(create: &CreateView) -> Outcome<()> {
-    let refusal = if !create.materialized {
-        Some("write CREATE MATERIALIZED VIEW: Riomar keeps its rows")
-    } else if create.or_replace || create.or_alter || create.if_not_exists {
-        Some("write CREATE MATERIALIZED VIEW: a changed definition is recomputed by itself")
-    } else if !create.columns.is_empty() {
-        Some("name the columns in the SELECT with AS")
-    } else if create.options != CreateTableOptions::None
-        || create.to.is_some()
-        || !create.cluster_by.is_empty()
-        || create.temporary
-    {
-        Some("a view takes no options")
-    } else {
-        None
-    };
-    match refusal {
-        Some(hint) => Err(problem(&create.name, "this form of CREATE VIEW is not supported", hint)),
-        None => Ok(()),
-    }
-}
-
-fn refuse_query_clauses(query: &Query) -> Outcome<()> {
-    let in_queries = "put it into the queries over the view";
-    if let Some(with) = &query.with {
-        return Err(problem(with, "a view has no WITH clause", "write one SELECT over one stream"));
-    }
-    if let Some(order_by) = &query.order_by {
-        return Err(problem(order_by, "a view has no ORDER BY", in_queries));
-    }
-    if query.limit_clause.is_some() || query.fetch.is_some() {
-        return Err(problem(query, "a view has no LIMIT", in_queries));
-    }
-    Ok(())
-}
-
-fn refuse_select_clauses(select: &Select) -> Outcome<()> {
-    if let Some(having) = &select.having {
-        return Err(problem(
-            having,
-            "a view has no HAVING: a group that fails it now may pass it with the next event",
-            "filter in the queries over the view",
-        ));
-    }
-    if select.distinct.is_some() {
-        return Err(problem(select, "a view has no DISTINCT", "group by the columns instead"));
-    }
-    if let Some(qualify) = &select.qualify {
-        return Err(problem(qualify, "a view has no QUALIFY", "rank in the queries over the view"));
-    }
-    match &select.group_by {
-        GroupByExpr::Expressions(groups, modifiers) if !groups.is_empty() && modifiers.is_empty() => Ok(()),
-        GroupByExpr::Expressions(groups, _) if groups.is_empty() => {
-            Err(problem(select, "a view groups by window_start", "add GROUP BY window_start and the dimensions"))
-        }
-        _ => Err(problem(
-            &select.group_by,
-            "ROLLUP, CUBE, GROUPING SETS and GROUP BY ALL are not supported",
-            "list the columns; roll up in queries with merge(…)",
-        )),
     }
 }
 
@@ -190,6 +128,23 @@ impl<'a> Parts<'a> {
         };
         Ok(Self { projection: &projection.expr, aggregate, filter })
     }
+
+    /// The aggregates that an output column is computed from, each once; `None` stands for a group column.
+    fn uses(&self, value: &Expr) -> Outcome<Vec<Option<usize>>> {
+        let mut uses = Vec::new();
+        let walked = value.apply(|expression| {
+            if let Expr::Column(column) = expression {
+                let position = self.aggregate.schema.maybe_index_of_column(column);
+                let used = position.and_then(|index| index.checked_sub(self.aggregate.group_expr.len()));
+                if !uses.contains(&used) {
+                    uses.push(used);
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        walked.map_err(|error| planning_problem(&error))?;
+        Ok(uses)
+    }
 }
 
 struct Pieces {
@@ -200,48 +155,56 @@ struct Pieces {
 }
 
 /// Gives each output column its role and each aggregate its mergeable form.
-fn assemble(parts: &Parts<'_>, fingerprint: &str, source: &source::Source) -> Outcome<Pieces> {
+fn assemble(parts: &Parts<'_>, fingerprint: &str, source: &source::Source, places: &Places) -> Outcome<Pieces> {
     let bare = |expression: &Expr| planning::unqualified(expression.clone()).map_err(|error| planning_problem(&error));
     let filter = parts.filter.map(bare).transpose()?;
-    let input = datafusion::common::DFSchema::try_from(input_schema(&source.stream)).map_err(|error| planning_problem(&error))?;
+    filter.iter().try_for_each(check_deterministic).map_err(|problem| problem.or_at(places.filter))?;
+    let input = DFSchema::try_from(input_schema(&source.stream)).map_err(|error| planning_problem(&error))?;
 
+    let item = |index: usize| places.item(index, parts.projection.len());
     let mut aggregates = Vec::new();
     for (i, expression) in parts.aggregate.aggr_expr.iter().enumerate() {
-        let Expr::AggregateFunction(function) = bare(expression)?.unalias_nested().data else {
-            return Err(general(format!("'{expression}' is no aggregate function"), "see docs/sql.md"));
-        };
-        if let Some((reason, alternative)) = MergeableAggregate::refuse(&function, &input) {
-            return Err(general(reason, alternative));
-        }
-        let aggregate =
-            MergeableAggregate::new(format!("{fingerprint}/{i}"), &function, &input).map_err(|error| planning_problem(&error))?;
-        state_codec::check_type(&aggregate.state_type()).map_err(|message| general(message, "use another aggregate"))?;
-        aggregates.push(aggregate);
+        let aggregate = mergeable(bare(expression)?, format!("{fingerprint}/{i}"), &input);
+        let used_by = || parts.projection.iter().position(|item| parts.uses(item).is_ok_and(|uses| uses.contains(&Some(i))));
+        aggregates.push(aggregate.map_err(|problem| problem.or_at(used_by().map_or_else(Location::empty, item)))?);
     }
-    let mut groups: Vec<Option<GroupColumn>> = vec![None; parts.aggregate.group_expr.len()];
+    let group_exprs = &parts.aggregate.group_expr;
+    let mut groups: Vec<Option<GroupColumn>> = vec![None; group_exprs.len()];
     let mut columns = Vec::new();
-    let mut names = BTreeSet::new();
-    for expression in parts.projection {
-        let (value, name) = output(expression)?;
-        if !names.insert(name.clone()) {
-            return Err(general(format!("the column '{name}' is there twice"), "give one of them another name with AS"));
-        }
-        columns.push(column(parts, &aggregates, &mut groups, value, name)?);
+    for (i, expression) in parts.projection.iter().enumerate() {
+        let column = output(expression).and_then(|(value, name)| column(parts, &aggregates, &mut groups, value, name));
+        columns.push(column.map_err(|problem| problem.or_at(item(i)))?);
     }
-    let groups = parts.aggregate.group_expr.iter().zip(groups).map(|(expression, group)| {
-        let mut group = group
-            .ok_or_else(|| general(format!("'{expression}' is grouped by but not selected"), "add it to the SELECT list"))?;
-        group.expression = bare(expression)?;
-        Ok(group)
+    let groups = group_exprs.iter().zip(groups).enumerate().map(|(i, (expression, group))| {
+        let not_selected = || {
+            let message = format!("'{}' is grouped by but not selected", bare(expression).as_ref().unwrap_or(expression));
+            general(message, "add it to the SELECT list")
+        };
+        let group = group.ok_or_else(not_selected).and_then(|mut group| {
+            group.expression = bare(expression)?;
+            check_deterministic(&group.expression)?;
+            Ok(group)
+        });
+        group.map_err(|problem| problem.or_at(places.group(i, group_exprs.len())))
     });
     let groups = groups.collect::<Outcome<Vec<_>>>()?;
     check_groups(&groups, &columns)?;
-    let everything = filter.iter().chain(groups.iter().map(|group| &group.expression));
-    let everything = everything.chain(aggregates.iter().flat_map(|a| a.arguments().iter().chain(a.filter())));
-    for expression in everything {
-        check_deterministic(expression)?;
-    }
     Ok(Pieces { filter, groups, aggregates, columns })
+}
+
+/// The mergeable form of an aggregate.
+fn mergeable(expression: Expr, id: String, input: &DFSchema) -> Outcome<MergeableAggregate> {
+    let Expr::AggregateFunction(function) = expression.unalias_nested().data else {
+        return Err(general("this is no aggregate function", "see docs/sql.md"));
+    };
+    if let Some((reason, alternative)) = MergeableAggregate::refuse(&function, input) {
+        return Err(general(reason, alternative));
+    }
+    function.params.args.iter().chain(function.params.filter.as_deref()).try_for_each(check_deterministic)?;
+    function.params.order_by.iter().try_for_each(|sort| check_deterministic(&sort.expr))?;
+    let aggregate = MergeableAggregate::new(id, &function, input).map_err(|error| planning_problem(&error))?;
+    state_codec::check_type(&aggregate.state_type()).map_err(|message| general(message, "use another aggregate"))?;
+    Ok(aggregate)
 }
 
 /// An output column's value and name.
@@ -282,20 +245,9 @@ fn column(
         groups[index] = Some(GroupColumn { name: name.to_string(), expression: value.clone(), role });
         return Ok(ViewColumn { name, role, data_type, measure: None, uses: vec![], approximate: false, by_rank: false });
     }
-    let mut uses = Vec::new();
-    let mut mixed = false;
-    let found = value.apply(|expression| {
-        if let Expr::Column(column) = expression {
-            match position(column).and_then(|index| index.checked_sub(group_count)) {
-                Some(index) if !uses.contains(&index) => uses.push(index),
-                Some(_) => {}
-                None => mixed = true,
-            }
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    found.map_err(|error| planning_problem(&error))?;
-    if mixed || uses.is_empty() {
+    let all = parts.uses(value)?;
+    let uses: Vec<usize> = all.iter().copied().flatten().collect();
+    if uses.is_empty() || uses.len() < all.len() {
         return Err(general(
             format!("'{name}' is neither a group column nor computed from aggregates alone"),
             "compute it in the queries over the view",

@@ -20,6 +20,7 @@ use crate::{
     decode::TIMESTAMPS_US,
     definition::Problem,
     session::{collect, planning_state, scan_batches},
+    sql_error,
 };
 
 /// Rows of each half.
@@ -40,7 +41,7 @@ impl View {
             let halves = [self.rows(seed ^ (trial << 1), negative), self.rows(seed ^ (trial << 1) ^ (1 << 63), negative)];
             let (whole, parts) = self.both_ways(halves).await.map_err(|error| {
                 let hint = "guard it: NULLIF(x, 0) for divisors, TRY_CAST for casts";
-                problem(format!("'{}' fails on some events: {}", self.name(), error.strip_backtrace()), hint)
+                problem(format!("'{}' fails on some events: {}", self.name(), sql_error::message(&error)), hint)
             })?;
             if let Some(difference) = first_difference(&whole, &parts) {
                 let hint = "use another aggregate; this one does not merge";

@@ -12,6 +12,9 @@ use datafusion::{
 use super::{Role, View, state_name};
 use crate::aggregate;
 
+/// What the names of merge functions begin with; view, fingerprint and measure follow.
+pub(crate) const MERGE_PREFIX: &str = "riomar_merge_";
+
 /// The aggregate function behind `merge(measure)`, and the state columns it takes in place of the measure.
 #[derive(Debug, Clone)]
 pub struct MergeFunction {
@@ -33,7 +36,7 @@ impl View {
             return plan_err!("merge takes a measure of a view; '{}' has {known}", self.name());
         };
         let used = column.uses.iter().map(|index| self.aggregates[*index].clone()).collect::<Vec<_>>();
-        let name = format!("riomar_merge_{}_{}_{measure}", self.name(), self.fingerprint());
+        let name = format!("{MERGE_PREFIX}{}_{}_{measure}", self.name(), self.fingerprint());
         let value = column.measure.clone().unwrap_or_else(|| ident(measure));
         let function = Arc::new(aggregate::merge_function(&name, &used, &value)?);
         let arguments = column.uses.iter().map(|index| state_name(*index, &self.aggregates[*index])).collect();

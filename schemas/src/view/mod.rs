@@ -3,9 +3,11 @@
 //! [`compile`] takes the statement apart, [`window`] assigns events to windows, [`merge`] re-aggregates measures in queries, and
 //! [`homomorphism`] tries a view's own algebra on generated rows before it is let in.
 
+mod clauses;
 mod compile;
 pub mod homomorphism;
 pub mod merge;
+mod place;
 mod planning;
 mod source;
 mod window;
@@ -21,6 +23,7 @@ use datafusion::{
     sql::sqlparser::ast::Statement,
 };
 
+pub(crate) use self::planning::INPUT;
 pub use self::window::Window;
 use crate::{
     aggregate::MergeableAggregate,
@@ -33,6 +36,11 @@ use crate::{
 pub const WINDOW_START: &str = "window_start";
 /// The column that a window's end is in, before the view names it.
 pub const WINDOW_END: &str = "window_end";
+
+/// What the names of state columns begin with; the aggregate's number and function follow.
+pub(crate) const STATE_PREFIX: &str = "_state_";
+/// What a view is called, behind its name, where a query reads its states as well. A `$` is in no name that users can declare.
+pub const TWIN_SUFFIX: &str = "$states";
 
 /// A compiled view.
 #[derive(Debug)]
@@ -273,7 +281,7 @@ fn epoch_column(grain: Grain) -> Option<&'static str> {
 
 /// The name of an aggregate's state column.
 fn state_name(index: usize, aggregate: &MergeableAggregate) -> String {
-    format!("_state_{index}_{}", aggregate.function())
+    format!("{STATE_PREFIX}{index}_{}", aggregate.function())
 }
 
 #[cfg(test)]

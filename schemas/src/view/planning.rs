@@ -26,7 +26,7 @@ use datafusion::{
 use crate::session::planning_state;
 
 /// The name that a view's input has while its `SELECT` is planned.
-pub(super) const INPUT: &str = "riomar_input";
+pub(crate) const INPUT: &str = "riomar_input";
 
 /// Plans and analyses a query over one table, [`INPUT`], of this schema.
 pub(super) fn plan(query: Query, input: Schema) -> Result<LogicalPlan> {

@@ -76,6 +76,44 @@ fn refuses_what_is_no_view() {
     }
 }
 
+/// The window, as it stands on a line of its own.
+const WINDOW: &str = "FROM TUMBLE(visits, ts, INTERVAL '1 minute')";
+
+#[test]
+fn errors_stand_where_the_mistake_is() {
+    // What stands on the second line, on the third line between FROM and GROUP BY window_start, behind it, and the error.
+    for (items, filter, groups, expected) in [
+        ("sum(bytess) AS n", "", "", "2:5: there is no column 'bytess': did you mean 'bytes'?"),
+        ("sum(v.bytes) AS n", "", "", "2:5: there is no column 'v.bytes': did you mean 'visits.bytes'?"),
+        ("count(*) AS n", "WHERE nothing", "", "3:52: there is no column 'nothing': there are event_id, ts, path,"),
+        ("count(*) AS n, summ(bytes) AS s", "", "", "2:16: Invalid function 'summ'. Did you mean 'sum'?"),
+        ("count(*) AS n, sum(path) AS s", "", "", "2:16: sum needs a number, not VARCHAR"),
+        ("count(*) AS n, sum(bytes) / count(*) + path AS m", "", "", "2:40: Cannot coerce arithmetic expression DECIMAL(38, 4)"),
+        ("path, count(*) AS n", "", "", "2:1: column \"visits.path\" must appear in the GROUP BY clause"),
+        (
+            "count(*) AS n",
+            "WHERE path > 5 + ts",
+            "",
+            "3:52: Cannot coerce arithmetic expression BIGINT + TIMESTAMP to valid types",
+        ),
+        ("count(*) AS n", "WHERE bytes > random()", "", "3:52: random() gives another value each time"),
+        ("count(*) AS n, max(bytes + random()) AS m", "", "", "2:16: random() gives another value each time"),
+        ("max((SELECT 1)) AS m", "", "", "2:1: a view has no subqueries"),
+        ("count(*) AS n, array_agg(path) AS p", "", "", "2:16: array_agg(…) has no bounded state"),
+        ("score, count(*) AS n", "", ", score", "2:1: a view cannot group by DOUBLE"),
+        ("path, count(*) AS n", "", ", path, visitor", "3:76: 'visitor' is grouped by but not selected"),
+        ("path AS p, lower(day + 1) AS d, count(*) AS n", "", ", 2, p", "2:12: Function 'lower' requires String"),
+        ("count(*) AS n, sum(bytes) AS n", "", "", "2:30: the column 'n' is there twice"),
+        ("count(*) AS n, count(*)", "", "", "2:16: 'count(*)' is not a valid name"),
+    ] {
+        let sql = format!(
+            "CREATE MATERIALIZED VIEW v AS SELECT window_start,\n{items}\n{WINDOW} {filter} GROUP BY window_start{groups}"
+        );
+        let error = catalog(&sql).expect_err(&sql);
+        assert!(error.starts_with(&format!("view.sql:{expected}")), "{sql}\n  gives: {error}\n  expected: {expected}");
+    }
+}
+
 const EVERYTHING: &str = "SELECT window_start, lower(path) AS page, day, price, date_trunc('week', ts) AS week, count(*) AS n, count(bytes) AS with_bytes, sum(bytes) AS bytes,
   sum(price) AS revenue, avg(score) AS score, sum(bytes) / count(*) AS mean_bytes, min(path) AS first_path, max(day) AS last_day,
   stddev(score) AS spread, var_pop(score) AS variance, bool_or(status >= 500) AS failed, bit_xor(status) AS mix, corr(score, bytes) AS relation,

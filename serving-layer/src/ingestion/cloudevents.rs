@@ -1,7 +1,10 @@
 //! CloudEvents 1.0 as JSON: the data is the event.
 //!
-//! Where the data lacks them, the envelope's `id` becomes the stream's `dedup_by` column and its `time` the event time. Other
-//! attributes are not kept.
+//! Where the data lacks them, the envelope's `source` and `id` become the stream's `dedup_by` column and its `time` the event
+//! time. Other attributes are not kept.
+//!
+//! The specification has producers keep `id` unique within a `source` only, so both make the event's id: `/shop#17`. A column of
+//! integers cannot hold a source, and takes the `id` alone.
 
 use std::{borrow::Cow, fmt};
 
@@ -85,13 +88,26 @@ impl Attributes {
             // Not an object, or broken: the decoder says so better.
             return Ok(data.clone());
         };
-        if let (Some(column), Some(id), false) = (stream.dedup_by, &self.id, present[0]) {
-            added.push((column, id));
+        if let (Some(column), false) = (stream.dedup_by, present[0]) {
+            added.push((column, self.event_id(stream.columns[column].column_type)));
         }
         if let (Some(time), false) = (&self.time, present[1]) {
-            added.push((stream.event_time, time));
+            added.push((stream.event_time, time.clone()));
         }
         Ok(with_fields(stream, data, &added))
+    }
+
+    /// What tells this event from all others, in a column of this type. Different pairs of source and id never look the same: the
+    /// source keeps no `#` of its own, so the first one ends it.
+    fn event_id(&self, column_type: ColumnType) -> String {
+        let id = self.id.as_deref().unwrap_or_default();
+        match column_type {
+            ColumnType::Varchar => {
+                let source = self.source.as_deref().unwrap_or_default().replace('%', "%25").replace('#', "%23");
+                format!("{source}#{id}")
+            }
+            _ => id.to_owned(),
+        }
     }
 }
 
@@ -153,7 +169,7 @@ fn top_level_keys(data: &[u8], wanted: &[Option<&str>; 2]) -> Option<[bool; 2]> 
 }
 
 /// An object with fields added in front.
-fn with_fields(stream: &Stream, object: &Bytes, added: &[(usize, &String)]) -> Bytes {
+fn with_fields(stream: &Stream, object: &Bytes, added: &[(usize, String)]) -> Bytes {
     if added.is_empty() {
         return object.clone();
     }

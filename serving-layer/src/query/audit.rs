@@ -17,10 +17,10 @@ use riomar_schemas::{
 use std::time::Duration;
 
 use super::{
-    engine::{QueryEngine, realtime_states},
+    engine::{QueryEngine, realtime_states, scan_states},
     error::QueryError,
     merge::merge,
-    snapshot::decode,
+    states::decode,
 };
 
 /// How long an audit waits until everything in the answer has landed.
@@ -75,12 +75,13 @@ impl QueryEngine {
                 return Ok(None);
             }
             part.states.retain(|state| state.epoch < taken_over.end);
-            states.push(decode(view, &part)?);
+            states.push(decode(view, part, &self.snapshots.memory)?);
             events.push(RowSelection { partition: Some(*partition), ..RowSelection::epochs(taken_over.clone()) });
         }
-        let states = merge(view, None, Some(riomar_schemas::session::scan_batches(view.state_schema(), states)?))?;
+        let plan = merge(view, None, scan_states(view, &states)?)?;
         let master = self.batch.master(&view.stream().name)?.snapshot().await?;
-        let served = Served { kind: AuditKind::HandOver, generation: manifest.generation, cut: manifest.cut, events, states };
+        let served =
+            Served { kind: AuditKind::HandOver, generation: manifest.generation, cut: manifest.cut, events, states: plan };
         Ok(Some(self.batch.audits().run(view, &master, served).await?))
     }
 

@@ -27,6 +27,7 @@ use super::{
     merge::merge,
     rewrite::{rewrite, twin},
     snapshot::{Snapshots, ViewSnapshot},
+    states::States,
 };
 
 /// Queries that may run at once.
@@ -83,8 +84,10 @@ impl QueryEngine {
             let rewritten = rewrite(&mut query, &self.catalog)?;
             let tables = MemorySchemaProvider::new();
             let mut receipt = Receipt::default();
+            // Held until the query is through.
+            let mut snapshots = Vec::new();
             for name in &relations {
-                self.add_table(name, rewritten.twins.contains(name), &tables, &mut receipt).await?;
+                snapshots.extend(self.add_table(name, rewritten.twins.contains(name), &tables, &mut receipt).await?);
             }
             let mut state = self.session_with(tables)?;
             for function in rewritten.functions {
@@ -98,7 +101,9 @@ impl QueryEngine {
             })
             .await
             .map_err(|error| self.name_unknown_table(error))?;
-            run(physical, &state, limits, receipt).await
+            let answer = run(physical, &state, limits, receipt).await;
+            drop(snapshots);
+            answer
         })
         .await
     }
@@ -162,13 +167,14 @@ impl QueryEngine {
     }
 
     /// Puts a view, its twin where it is merged, or a stream among the tables. Other names may be common table expressions.
+    /// Returns the snapshot that a view's table reads.
     async fn add_table(
         &self,
         name: &str,
         with_twin: bool,
         tables: &MemorySchemaProvider,
         receipt: &mut Receipt,
-    ) -> Result<(), QueryError> {
+    ) -> Result<Option<ViewSnapshot>, QueryError> {
         let add = |name: String, plan: LogicalPlan| tables.register_table(name, Arc::new(ViewTable::new(plan, None))).map(drop);
         if let Some(view) = self.catalog.view(name) {
             let snapshot = self.snapshots.take(view).await?;
@@ -180,13 +186,15 @@ impl QueryEngine {
             let of_view = receipt_of(&snapshot);
             receipt.views.extend(of_view.views);
             receipt.degraded.extend(of_view.degraded);
-        } else if let Some(stream) = self.catalog.stream(name) {
+            return Ok(Some(snapshot));
+        }
+        if let Some(stream) = self.catalog.stream(name) {
             let snapshot = self.batch.master(&stream.name)?.snapshot().await?;
             add(name.to_owned(), snapshot.scan(&RowSelection::default())?)?;
             let through = snapshot.partitions.iter().map(|(partition, landed)| (*partition, landed.position.offset)).collect();
             receipt.streams.insert(stream.name.clone(), StreamReceipt { version: snapshot.version, through });
         }
-        Ok(())
+        Ok(None)
     }
 
     pub(super) fn batch_states(&self, snapshot: &ViewSnapshot) -> Result<Option<LogicalPlan>, QueryError> {
@@ -266,10 +274,15 @@ impl QueryEngine {
 }
 
 pub(super) fn realtime_states(snapshot: &ViewSnapshot) -> Result<Option<LogicalPlan>, QueryError> {
-    if snapshot.realtime.iter().all(|batch| batch.num_rows() == 0) {
+    scan_states(&snapshot.view, &snapshot.realtime)
+}
+
+/// A plan over states in memory; `None` where there are none.
+pub(super) fn scan_states(view: &View, states: &[States]) -> Result<Option<LogicalPlan>, QueryError> {
+    if states.iter().all(|states| states.batch.num_rows() == 0) {
         return Ok(None);
     }
-    Ok(Some(scan_batches(snapshot.view.state_schema(), snapshot.realtime.clone())?))
+    Ok(Some(scan_batches(view.state_schema(), states.iter().map(|states| states.batch.clone()).collect())?))
 }
 
 fn receipt_of(snapshot: &ViewSnapshot) -> Receipt {

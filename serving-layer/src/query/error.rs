@@ -1,8 +1,12 @@
 //! Why a query has no answer, by what the caller can do next.
 
-use datafusion::error::DataFusionError;
+use datafusion::{
+    error::DataFusionError,
+    sql::sqlparser::{parser::ParserError, tokenizer::Location},
+};
 use riomar_batch_layer::BatchError;
 use riomar_event_log::LogError;
+use riomar_schemas::sql_error;
 
 /// An error of a query.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +42,11 @@ pub enum QueryError {
         seconds: u64,
     },
     /// The query needs more memory than it may have.
-    #[error("the query needs more memory than it may have: {0}")]
-    OutOfMemory(String),
+    #[error(
+        "the query needs more memory than is left of memory_max, which recomputes and queries share: group by fewer columns, or \
+         read fewer windows"
+    )]
+    OutOfMemory(#[source] Box<DataFusionError>),
     /// Too many queries run at once.
     #[error("{0} queries are running, which is the limit: try again in a moment")]
     Busy(usize),
@@ -91,16 +98,31 @@ impl QueryError {
 
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
-        let text = error.strip_backtrace();
+        let text = placed(sql_error::location(&error), &sql_error::message(&error));
         match error.find_root() {
             DataFusionError::SQL(..)
             | DataFusionError::Plan(_)
             | DataFusionError::SchemaError(..)
             | DataFusionError::NotImplemented(_) => Self::InvalidSql(text),
-            DataFusionError::ResourcesExhausted(_) => Self::OutOfMemory(text),
+            DataFusionError::ResourcesExhausted(cause) if !cause.contains("disk space") => Self::OutOfMemory(Box::new(error)),
             DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => Self::Unavailable(text),
             _ => Self::Execution(text),
         }
+    }
+}
+
+impl From<ParserError> for QueryError {
+    fn from(error: ParserError) -> Self {
+        let (message, location) = sql_error::syntax(&error);
+        Self::InvalidSql(placed(location, &message))
+    }
+}
+
+/// A message with its place in the SQL, where that is known.
+fn placed(location: Option<Location>, message: &str) -> String {
+    match location {
+        Some(at) => format!("line {}, column {}: {message}", at.line, at.column),
+        None => message.to_owned(),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use datafusion::sql::sqlparser::{
     ast::{ObjectName, Query, SetExpr, Statement, TableFactor, Visit, Visitor},
     dialect::PostgreSqlDialect,
-    parser::Parser,
+    parser::{Parser, ParserError},
     tokenizer::Tokenizer,
 };
 
@@ -41,8 +41,7 @@ pub(super) fn admit(sql: &str) -> Result<Admitted, QueryError> {
         return Err(QueryError::TooLarge { what: "the SQL text is too long", limit_name: "sql_bytes_max", limit: SQL_BYTES_MAX });
     }
     let dialect = PostgreSqlDialect {};
-    let tokens =
-        Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|error| QueryError::InvalidSql(error.to_string()))?;
+    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(ParserError::from)?;
     let words = tokens.iter().filter(|token| !matches!(token.token, datafusion::sql::sqlparser::tokenizer::Token::Whitespace(_)));
     if words.count() > SQL_TOKENS_MAX {
         return Err(QueryError::TooLarge {
@@ -51,9 +50,8 @@ pub(super) fn admit(sql: &str) -> Result<Admitted, QueryError> {
             limit: SQL_TOKENS_MAX,
         });
     }
-    let parsed =
-        Parser::new(&dialect).with_recursion_limit(SQL_NESTING_MAX).with_tokens_with_locations(tokens).parse_statements();
-    let mut statements = parsed.map_err(|error| QueryError::InvalidSql(error.to_string()))?;
+    let parser = Parser::new(&dialect).with_recursion_limit(SQL_NESTING_MAX);
+    let mut statements = parser.with_tokens_with_locations(tokens).parse_statements()?;
     let query = match (statements.pop(), statements.is_empty()) {
         (Some(Statement::Query(query)), true) => query,
         (Some(_), true) => {

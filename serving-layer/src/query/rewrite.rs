@@ -12,20 +12,17 @@ use std::{
 use datafusion::{
     logical_expr::AggregateUDF,
     sql::sqlparser::ast::{
-        Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem,
+        Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem, SetExpr,
         TableAlias, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
     },
 };
-use riomar_schemas::{Catalog, View};
+use riomar_schemas::{Catalog, View, view::TWIN_SUFFIX};
 
 use super::error::QueryError;
 
-/// The suffix of a view's twin. A `$` is in no name that users can declare.
-const TWIN: &str = "$states";
-
 /// The name of a view's twin.
 pub(super) fn twin(view: &str) -> String {
-    format!("{view}{TWIN}")
+    format!("{view}{TWIN_SUFFIX}")
 }
 
 /// What a rewritten query needs in its session.
@@ -45,7 +42,7 @@ pub(super) fn rewrite(query: &mut Query, catalog: &Catalog) -> Result<Rewritten,
     match Visit::visit(query, &mut Leftover) {
         ControlFlow::Continue(()) => Ok(rewriter.done),
         ControlFlow::Break(()) => Err(QueryError::InvalidSql(
-            "merge(measure) stands in the SELECT list or in HAVING, over a view named in FROM; order by its alias".to_owned(),
+            "merge(measure) stands in the SELECT list, in HAVING or in ORDER BY, over a view named in FROM".to_owned(),
         )),
     }
 }
@@ -86,19 +83,41 @@ impl VisitorMut for Rewriter<'_> {
 
     /// Inner queries come first, so that a merge belongs to the nearest SELECT around it.
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
+        self.rewrite_in(select, |select, calls| {
+            for item in &mut select.projection {
+                let measure = unnamed_merge(item);
+                VisitMut::visit(item, calls)?;
+                if let (Some(name), SelectItem::UnnamedExpr(expr)) = (measure, &*item) {
+                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', name) };
+                }
+            }
+            match &mut select.having {
+                Some(having) => VisitMut::visit(having, calls),
+                None => ControlFlow::Continue(()),
+            }
+        })
+    }
+
+    /// ORDER BY stands around the SELECT whose groups it sorts.
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<QueryError> {
+        match (query.body.as_mut(), &mut query.order_by) {
+            (SetExpr::Select(select), Some(order_by)) => self.rewrite_in(select, |_, calls| VisitMut::visit(order_by, calls)),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+impl Rewriter<'_> {
+    /// Rewrites the merges of a part of a SELECT, then has the SELECT read the twins of the views that they merge.
+    fn rewrite_in(
+        &mut self,
+        select: &mut Select,
+        part: impl FnOnce(&mut Select, &mut Calls<'_>) -> ControlFlow<QueryError>,
+    ) -> ControlFlow<QueryError> {
         let mut views = views_of(select, self.catalog);
         views.retain(|_, view| !self.expressions.contains(view.name().as_str()));
         let mut calls = Calls { views: &views, functions: Vec::new(), merged: BTreeSet::new() };
-        for item in &mut select.projection {
-            let measure = unnamed_merge(item);
-            VisitMut::visit(item, &mut calls)?;
-            if let (Some(name), SelectItem::UnnamedExpr(expr)) = (measure, &*item) {
-                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', name) };
-            }
-        }
-        if let Some(having) = &mut select.having {
-            VisitMut::visit(having, &mut calls)?;
-        }
+        part(select, &mut calls)?;
         let Calls { functions, merged, .. } = calls;
         if merged.is_empty() {
             return ControlFlow::Continue(());
@@ -130,10 +149,11 @@ fn views_of(select: &Select, catalog: &Catalog) -> BTreeMap<String, Arc<View>> {
     named.collect()
 }
 
-/// The name of a plain table, and what the query calls it.
+/// The name of a plain table, and what the query calls it. A view's twin goes by the view's name.
 fn table_names(relation: &TableFactor) -> Option<(String, String)> {
     let TableFactor::Table { name, alias, args: None, .. } = relation else { return None };
-    let table = name.0.first()?.as_ident()?.value.clone();
+    let table = name.0.first()?.as_ident()?.value.as_str();
+    let table = table.strip_suffix(TWIN_SUFFIX).unwrap_or(table).to_owned();
     let called = alias.as_ref().map_or_else(|| table.clone(), |alias| alias.name.value.clone());
     Some((table, called))
 }

@@ -8,19 +8,21 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use arrow::record_batch::RecordBatch;
 use chrono::{DateTime, SecondsFormat};
+use datafusion::execution::memory_pool::MemoryPool;
 use futures::future::try_join_all;
 use riomar_batch_layer::BatchLayer;
 use riomar_event_log::Log;
 use riomar_schemas::{
     Epoch, GenerationManifest, HandOver, Offset, PartitionId, View,
     receipt::{Degradation, ViewReceipt},
-    state_codec,
 };
-use riomar_speed_layer::{Entry, RealtimePart, RealtimeStore};
+use riomar_speed_layer::{Entry, RealtimeStore};
 
-use super::error::QueryError;
+use super::{
+    error::QueryError,
+    states::{self, States},
+};
 
 /// How often the hand-over is read again when a newer one overtook it.
 const ATTEMPTS_MAX: u32 = 8;
@@ -31,8 +33,8 @@ pub(super) struct ViewSnapshot {
     pub(super) view: Arc<View>,
     /// The current generation; `None` before the first one.
     pub(super) generation: Option<Arc<GenerationManifest>>,
-    /// Realtime states from the cut on, in [`View::state_schema`].
-    pub(super) realtime: Vec<RecordBatch>,
+    /// Realtime states from the cut on. Their memory is reserved as long as the snapshot lives, so it is to outlive the query.
+    pub(super) realtime: Vec<States>,
     pub(super) receipt: ViewReceipt,
     pub(super) degraded: Vec<Degradation>,
 }
@@ -57,8 +59,8 @@ struct Lack {
     detail: String,
 }
 
-/// A partition's entry, and its states from the cut on in [`View::state_schema`].
-type Part = Result<Option<(Entry, RecordBatch)>, Lack>;
+/// A partition's entry, and its states from the cut on.
+type Part = Result<Option<(Entry, States)>, Lack>;
 
 /// What a partition's realtime entry is good for.
 #[derive(Debug, PartialEq, Eq)]
@@ -102,13 +104,16 @@ pub(super) struct Snapshots {
     batch: Arc<BatchLayer>,
     log: Arc<dyn Log>,
     realtime: Arc<dyn RealtimeStore>,
+    /// What queries and recomputes share.
+    pub(super) memory: Arc<dyn MemoryPool>,
     /// The highest offset that an answer has reached, to tell when the realtime view has lost ground.
     reached: Arc<Mutex<HashMap<(String, PartitionId), Offset>>>,
 }
 
 impl Snapshots {
     pub(super) fn new(batch: Arc<BatchLayer>, log: Arc<dyn Log>, realtime: Arc<dyn RealtimeStore>) -> Self {
-        Self { batch, log, realtime, reached: Arc::default() }
+        let memory = Arc::clone(&batch.context().runtime.memory_pool);
+        Self { batch, log, realtime, memory, reached: Arc::default() }
     }
 
     /// Reads hand-over and realtime entries until they fit together.
@@ -122,7 +127,7 @@ impl Snapshots {
         for _ in 0..ATTEMPTS_MAX {
             let generation = self.batch.generations().current(view).await?;
             let hand_over = generation.as_deref().map(HandOver::from).unwrap_or_default();
-            let parts = self.read(view, &partitions, hand_over.cut).await;
+            let parts = self.read(view, &partitions, hand_over.cut).await?;
             let read_again = seen_ahead == Some(hand_over.generation);
             let decisions = partitions.iter().zip(&first_epochs).zip(&parts).map(|((partition, first_epoch), part)| {
                 decide(&Observed {
@@ -143,16 +148,25 @@ impl Snapshots {
         Err(QueryError::Unavailable("generations are published faster than they can be read".to_owned()))
     }
 
-    async fn read(&self, view: &View, partitions: &[PartitionId], cut: Epoch) -> Vec<Part> {
-        let reads = partitions.iter().map(|partition| self.realtime.read(view, *partition, cut));
-        let parts = futures::future::join_all(reads).await.into_iter().map(|part| {
-            let part = part.map_err(|error| Lack { code: "realtime_unavailable", detail: error.to_string() })?;
-            let Some(part) = part else { return Ok(None) };
+    async fn read(&self, view: &View, partitions: &[PartitionId], cut: Epoch) -> Result<Vec<Part>, QueryError> {
+        try_join_all(partitions.iter().map(|partition| self.read_partition(view, *partition, cut))).await
+    }
+
+    /// # Errors
+    /// [`QueryError::OutOfMemory`]. Everything else is a lack of this partition.
+    async fn read_partition(&self, view: &View, partition: PartitionId, cut: Epoch) -> Result<Part, QueryError> {
+        let part = match self.realtime.read(view, partition, cut).await {
+            Ok(Some(part)) => part,
+            Ok(None) => return Ok(Ok(None)),
+            Err(error) => return Ok(Err(Lack { code: "realtime_unavailable", detail: error.to_string() })),
+        };
+        let entry = part.entry.clone();
+        match states::decode(view, part, &self.memory) {
+            Ok(states) => Ok(Ok(Some((entry, states)))),
+            Err(error @ QueryError::OutOfMemory(_)) => Err(error),
             // States that cannot be read are as good as lost: the speed layer rebuilds them.
-            let states = decode(view, &part).map_err(|error| Lack { code: "realtime_rebuilding", detail: error.to_string() })?;
-            Ok(Some((part.entry, states)))
-        });
-        parts.collect()
+            Err(error) => Ok(Err(Lack { code: "realtime_rebuilding", detail: error.to_string() })),
+        }
     }
 
     fn assemble(
@@ -226,14 +240,6 @@ impl Snapshots {
         *highest = through.max(*highest);
         through < *highest
     }
-}
-
-/// The states of a partition's epochs; the epochs themselves are of no further use.
-pub(super) fn decode(view: &View, part: &RealtimePart) -> Result<RecordBatch, QueryError> {
-    let states = part.states.iter().map(|state| (state.epoch, state.key.as_str(), state.state.as_slice()));
-    let mut batch = state_codec::decode(view, states)?;
-    batch.remove_column(0);
-    Ok(batch)
 }
 
 #[cfg(test)]

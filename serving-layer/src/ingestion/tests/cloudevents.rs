@@ -15,7 +15,7 @@ fn envelope(data: &str) -> String {
 #[tokio::test]
 async fn data_is_the_event_and_the_envelope_fills_gaps() {
     let cases = [
-        (r#"{"path":"/"}"#, r#"{"event_id":"ce-1","ts":"2026-11-20T10:00:00Z","path":"/"}"#),
+        (r#"{"path":"/"}"#, r#"{"event_id":"/shop#ce-1","ts":"2026-11-20T10:00:00Z","path":"/"}"#),
         (r#"{ "path":"/","event_id":"mine"}"#, r#"{"ts":"2026-11-20T10:00:00Z", "path":"/","event_id":"mine"}"#),
         (
             r#"{"event_id":"a","ts":"2026-11-20T11:00:00Z","path":"/"}"#,
@@ -23,7 +23,7 @@ async fn data_is_the_event_and_the_envelope_fills_gaps() {
         ),
         (
             r#"{"path":"/","more":{"ts":1,"event_id":2}}"#,
-            r#"{"event_id":"ce-1","ts":"2026-11-20T10:00:00Z","path":"/","more":{"ts":1,"event_id":2}}"#,
+            r#"{"event_id":"/shop#ce-1","ts":"2026-11-20T10:00:00Z","path":"/","more":{"ts":1,"event_id":2}}"#,
         ),
     ];
     for (data, expected) in cases {
@@ -34,6 +34,29 @@ async fn data_is_the_event_and_the_envelope_fills_gaps() {
         let reply = platform.post(EVENTS, &[BATCH], format!("[{0},{0}]", envelope(data))).await;
         assert_eq!(counts(&reply.json()), [2, 2, 0, 0]);
     }
+}
+
+/// CloudEvents 1.0.2, "source": "Producers MUST ensure that source + id is unique for each distinct event."
+#[tokio::test]
+async fn an_id_counts_within_its_source() {
+    let platform = Platform::new().await;
+    let cases = [
+        ("/shop", "1", "/shop#1"),
+        ("/bank", "1", "/bank#1"),
+        ("/shop#a", "1", "/shop%23a#1"),
+        ("/shop", "a#1", "/shop#a#1"),
+        ("/shop%23a", "1", "/shop%2523a#1"),
+    ];
+    for (source, id, _) in cases {
+        let body = envelope(r#"{"path":"/"}"#).replace("ce-1", id).replace("/shop", source);
+        assert_eq!(platform.post(EVENTS, &[ONE], body).await.json()["accepted"], 1);
+    }
+    let event_id = |event: &String| serde_json::from_str::<Value>(event).expect("JSON")["event_id"].clone();
+    let mut ids: Vec<_> = platform.logged("page_views").await.iter().map(|event| event_id(event).to_string()).collect();
+    ids.sort();
+    let mut expected = cases.map(|(_, _, expected)| json!(expected).to_string());
+    expected.sort();
+    assert_eq!(ids, expected);
 }
 
 #[tokio::test]
@@ -53,7 +76,7 @@ async fn hostile_attributes_stay_text() {
     let body = envelope(r#"{"path":"/"}"#).replace("ce-1", r#"x\",\"path\":\"/other"#);
     assert_eq!(platform.post(EVENTS, &[ONE], body).await.json()["accepted"], 1);
     let event: Value = serde_json::from_str(&platform.logged("page_views").await[0]).expect("JSON");
-    assert_eq!((&event["event_id"], &event["path"]), (&json!(r#"x","path":"/other"#), &json!("/")));
+    assert_eq!((&event["event_id"], &event["path"]), (&json!(r##"/shop#x","path":"/other"##), &json!("/")));
 }
 
 #[tokio::test]
@@ -95,7 +118,10 @@ async fn binary_mode() {
     ];
     let reply = platform.post(EVENTS, &attributes, r#"{"path":"/"}"#).await;
     assert_eq!(counts(&reply.json()), [1, 1, 0, 0], "{:?}", reply.body);
-    assert_eq!(platform.logged("page_views").await, [r#"{"event_id":"über 100%","ts":"2026-11-20T10:00:00Z","path":"/"}"#]);
+    assert_eq!(
+        platform.logged("page_views").await,
+        [r##"{"event_id":"/shop#über 100%","ts":"2026-11-20T10:00:00Z","path":"/"}"##]
+    );
 
     let reply = platform.post(EVENTS, &attributes[..1], r#"{"path":"/"}"#).await;
     assert_eq!(reply.json()["errors"][0]["pointer"], "/id");
