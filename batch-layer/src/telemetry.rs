@@ -1,6 +1,7 @@
-//! The batch layer's metrics. All begin with `riomar_landing_` or `riomar_recompute_` and name their unit.
+//! The batch layer's metrics. They name their unit.
 
 use metrics::{counter, gauge, histogram};
+use riomar_event_log::PartitionBounds;
 use riomar_schemas::{GenerationManifest, Name, PartitionId};
 
 use crate::master::LandedPartition;
@@ -18,6 +19,24 @@ pub(crate) fn landed<'a>(stream: &Name, partitions: impl Iterator<Item = (Partit
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a floating-point number")]
         gauge!("riomar_landing_offset", &labels).set(landed.position.offset.0 as f64);
     }
+}
+
+/// Tells what the log holds of a partition, and how far landing is behind its end: records and milliseconds.
+pub(crate) fn landing_lag(stream: &Name, partition: PartitionId, bounds: PartitionBounds, (records, age_ms): (u64, i64)) {
+    let labels = [("stream", stream.to_string()), ("partition", partition.to_string())];
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a floating-point number")]
+    {
+        gauge!("riomar_log_start_offset", &labels).set(bounds.start.0 as f64);
+        gauge!("riomar_log_end_offset", &labels).set(bounds.end.0 as f64);
+        gauge!("riomar_landing_lag_records", &labels).set(records as f64);
+        gauge!("riomar_landing_lag_seconds", &labels).set(age_ms as f64 / 1000.0);
+    }
+}
+
+/// Makes the counters of a stream's errors known before the first one: a rise from nothing is seen by nobody.
+pub(crate) fn landing_begins(stream: &Name) {
+    counter!("riomar_landing_errors_total", "stream" => stream.to_string()).increment(0);
+    counter!("riomar_recompute_starts_skipped_total", "stream" => stream.to_string()).increment(0);
 }
 
 /// Counts an error of landing.

@@ -5,6 +5,7 @@
 
 mod error;
 mod process;
+pub mod proxy;
 pub mod redis;
 mod resp;
 pub mod s3;

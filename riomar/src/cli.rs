@@ -39,6 +39,8 @@ pub enum Command {
     Audit(command::audit::AuditArgs),
     /// Show every stream's account and every view's generation
     Status(command::status::StatusArgs),
+    /// Tell by the exit code whether a process can do its work
+    Ready(command::ready::ReadyArgs),
     /// Show events that were not accepted, with the reason
     Quarantine(command::quarantine::QuarantineArgs),
     /// Check the configuration and the definitions
@@ -139,7 +141,10 @@ mod tests {
             "recompute traffic_by_minute other --full",
             "audit",
             "audit traffic_by_minute --json",
+            "up --role ingest",
+            "up --role speed,serve",
             "status --json",
+            "ready --url http://host:1",
             "quarantine page_views --limit 5",
             "config check --config riomar.toml",
         ] {
@@ -157,6 +162,7 @@ mod tests {
             "demo --for 60",
             "up --http here",
             "up extra",
+            "up --role cook",
             "send page_views",
             "send page_views file --in-flight 3",
             "sql",

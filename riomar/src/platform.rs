@@ -4,9 +4,9 @@
 //! itself, and time comes from the clock that was handed in.
 
 pub(crate) mod deployment;
-mod embedded;
 mod error;
 mod run;
+mod seams;
 mod settings;
 mod steps;
 mod supervise;
@@ -17,8 +17,8 @@ use std::{fmt, sync::Arc};
 use axum::Router;
 use object_store::ObjectStore;
 use riomar_batch_layer::{BatchComponents, BatchError, BatchLayer, landing::Landing};
-use riomar_event_log::{Clock, EmbeddedLog, Log, quarantine::Quarantine};
-use riomar_schemas::{Catalog, PartitionId, session::session_state};
+use riomar_event_log::{Clock, Log, quarantine::Quarantine};
+use riomar_schemas::{Catalog, Name, PartitionId, session::session_state};
 use riomar_serving_layer::{self as serving, AppState};
 use riomar_speed_layer::{RealtimeStore, SpeedParts, SpeedWorker};
 use tokio::sync::Mutex;
@@ -51,8 +51,8 @@ pub struct Platform {
     /// Landing and speed workers as the step functions use them; [`Platform::run`] has its own.
     landings: Mutex<Vec<Landing>>,
     workers: Mutex<Vec<SpeedWorker>>,
-    /// The log to close at the end, where it is this process's own.
-    own_log: Option<Arc<EmbeddedLog>>,
+    /// What ends with this platform; nothing where its seams were handed in.
+    own: Option<seams::Own>,
 }
 
 /// What the platform's tasks share.
@@ -110,7 +110,7 @@ impl Platform {
             landings: Mutex::new(layers.landings()),
             workers: Mutex::new(layers.workers().await?),
             layers,
-            own_log: None,
+            own: None,
         })
     }
 }
@@ -157,26 +157,29 @@ impl Layers {
     async fn workers(&self) -> Result<Vec<SpeedWorker>, PlatformError> {
         let mut workers = Vec::new();
         for stream in self.catalog.streams() {
-            let views: Vec<_> = self.catalog.views_of(&stream.name).cloned().collect();
-            if views.is_empty() {
-                continue;
-            }
-            for partition in (0..self.log.partitions(&stream.name).await?).map(PartitionId) {
-                workers.push(SpeedWorker::open(SpeedParts {
-                    log: Arc::clone(&self.log),
-                    history: self.batch.history(),
-                    store: Arc::clone(&self.realtime),
-                    clock: Arc::clone(&self.clock),
-                    // A micro-batch is small: spreading it over threads costs more than it saves.
-                    session_state: session_state(Arc::clone(&self.batch.context().runtime), 1),
-                    stream: Arc::clone(stream),
-                    views: views.clone(),
-                    partition,
-                    limits: self.settings.speed,
-                }));
-            }
+            let partitions = (0..self.log.partitions(&stream.name).await?).map(PartitionId);
+            workers.extend(partitions.filter_map(|partition| self.worker(&stream.name, partition)));
         }
         Ok(workers)
+    }
+
+    /// The worker of one partition; none where the stream has no view.
+    fn worker(&self, stream: &Name, partition: PartitionId) -> Option<SpeedWorker> {
+        let stream = self.catalog.stream(stream.as_str())?;
+        let views: Vec<_> = self.catalog.views_of(&stream.name).cloned().collect();
+        let parts = || SpeedParts {
+            log: Arc::clone(&self.log),
+            history: self.batch.history(),
+            store: Arc::clone(&self.realtime),
+            clock: Arc::clone(&self.clock),
+            // A micro-batch is small: spreading it over threads costs more than it saves.
+            session_state: session_state(Arc::clone(&self.batch.context().runtime), 1),
+            stream: Arc::clone(stream),
+            views: views.clone(),
+            partition,
+            limits: self.settings.speed,
+        };
+        (!views.is_empty()).then(|| SpeedWorker::open(parts()))
     }
 }
 

@@ -112,6 +112,7 @@ impl Landing {
     pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
         let clock = self.parts.context.clock.clone();
         let mut shutdown = Box::pin(shutdown);
+        telemetry::landing_begins(&self.stream().name);
         loop {
             let wait = match self.step().await {
                 Ok(LandingStep { records: 0, .. }) => Duration::from_millis(self.limits.idle_wait_ms),
@@ -160,7 +161,7 @@ impl Landing {
         Ok(LandingStep { records, committed })
     }
 
-    /// Opens a reader for each partition that has none.
+    /// Opens a reader for each partition that has none, and tells how far each is behind the log.
     async fn open_partitions(&mut self) -> Result<(), BatchError> {
         let now_ms = self.parts.context.clock.now_ms();
         if self.partitions_checked_ms.is_some_and(|checked| now_ms - checked < PARTITIONS_CHECK_MS) {
@@ -182,6 +183,10 @@ impl Landing {
                 let reader = EpochReader::open(log, history, stream.clone(), partition, landed.position).await?;
                 self.partitions.insert(partition, PartitionBuffer::new(reader, landed));
             }
+        }
+        for (id, partition) in &mut self.partitions {
+            let bounds = self.parts.log.bounds(&stream.name, *id).await?;
+            telemetry::landing_lag(&stream.name, *id, bounds, partition.lag(bounds.end, now_ms));
         }
         self.partitions_checked_ms = Some(now_ms);
         Ok(())

@@ -11,6 +11,7 @@ use clap::Args;
 use console::Term;
 use riomar_event_log::Clock;
 use riomar_schemas::Catalog;
+use riomar_serving_layer::roles::Roles;
 use tokio::sync::watch;
 
 use super::{CommandError, Outcome, config, interrupted, up::listen};
@@ -90,7 +91,7 @@ pub async fn run(args: DemoArgs, clock: Arc<dyn Clock>) -> Result<Outcome, Comma
     let catalog = Arc::new(catalog(&args).await?);
     let continues = config.data.join("log").exists();
     let (listener, address) = listen(config.serving.http).await?;
-    let platform = Platform::embedded(&config, catalog, Arc::clone(&clock)).await?;
+    let platform = Platform::configured(&config, Roles::all(), catalog, Arc::clone(&clock)).await?;
     let url = format!("http://{address}");
     output::print(&introduction(&args, &config, address, continues))?;
     let (stop, stopped) = watch::channel(false);

@@ -5,6 +5,7 @@ pub mod config;
 pub mod demo;
 mod interrupt;
 pub mod quarantine;
+pub mod ready;
 pub mod recompute;
 pub mod send;
 pub mod sql;
@@ -84,6 +85,7 @@ async fn run_client(command: Command, clock: Arc<dyn Clock>) -> Result<Outcome, 
         Command::Recompute(args) => recompute::run(args, clock).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Status(args) => status::run(args).await,
+        Command::Ready(args) => ready::run(args).await,
         Command::Quarantine(args) => quarantine::run(args).await,
         Command::Demo(_) | Command::Up(_) | Command::Config(_) => Ok(Outcome::Done),
     }

@@ -5,12 +5,13 @@ use std::{net::SocketAddr, sync::Arc};
 use clap::Args;
 use riomar_event_log::Clock;
 use riomar_schemas::Catalog;
+use riomar_serving_layer::roles::Roles;
 use tokio::net::TcpListener;
 
 use super::{CommandError, Outcome, config, interrupted};
 use crate::{
     cli::{JournalArgs, PlatformArgs},
-    config::{Config, RealtimeKind},
+    config::{Config, LogKind, RealtimeKind},
     journal, output,
     platform::{Platform, PlatformError},
 };
@@ -24,6 +25,9 @@ pub struct UpArgs {
     /// Where the platform finds what it needs.
     #[command(flatten)]
     pub platform: PlatformArgs,
+    /// Do only this work: ingest, speed, batch, serve, or several of them with commas between
+    #[arg(long, value_name = "ROLES", default_value = "all")]
+    pub role: Roles,
     /// How the journal is written.
     #[command(flatten)]
     pub journal: JournalArgs,
@@ -39,8 +43,8 @@ pub async fn run(args: UpArgs, clock: Arc<dyn Clock>) -> Result<Outcome, Command
     let catalog = Arc::new(config::load_catalog(&config.schemas).await?);
     // The address before the data: the commonest mistake is found before anything is touched.
     let (listener, address) = listen(config.serving.http).await?;
-    let platform = Platform::embedded(&config, Arc::clone(&catalog), clock).await?;
-    output::print(&started(&config, &catalog, address))?;
+    let platform = Platform::configured(&config, args.role.clone(), Arc::clone(&catalog), clock).await?;
+    output::print(&started(&config, &args.role, &catalog, address))?;
     platform.run(listener, interrupted()).await?;
     output::note("stopped");
     Ok(Outcome::Done)
@@ -58,14 +62,20 @@ pub async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Pl
 }
 
 /// One line for each fact of a start.
-fn started(config: &Config, catalog: &Catalog, address: SocketAddr) -> String {
+fn started(config: &Config, roles: &Roles, catalog: &Catalog, address: SocketAddr) -> String {
     let (streams, views) = config::names(catalog);
     let realtime = match config.realtime.kind {
         RealtimeKind::Memory => "in memory".to_owned(),
         RealtimeKind::Redis => format!("in Redis, {:?}", config.realtime.url),
     };
+    let log = match config.log.kind {
+        LogKind::Embedded => "embedded".to_owned(),
+        LogKind::Kafka => format!("in Kafka, {}", config.log.brokers),
+    };
     let facts = [
         ("riomar", env!("CARGO_PKG_VERSION").to_owned()),
+        ("roles", roles.to_string()),
+        ("log", log),
         ("data", config.data.display().to_string()),
         ("master", config.master.url.place(&config.data)),
         ("realtime", realtime),

@@ -57,6 +57,14 @@ pub struct Log {
     pub kind: LogKind,
     /// How long a record that has landed stays in the log.
     pub retain: Interval,
+    /// The brokers to begin with, for [`LogKind::Kafka`].
+    pub brokers: String,
+    /// What the names of topics begin with.
+    pub topic_prefix: String,
+    /// On how many brokers each record is stored.
+    pub replication: u64,
+    /// How long Kafka itself keeps a record, landed or not.
+    pub topic_retain: Interval,
 }
 
 /// Section `[master]`.
@@ -152,7 +160,14 @@ impl Config {
         Self {
             data: "riomar-data".into(),
             schemas: "schemas".into(),
-            log: Log { kind: LogKind::Embedded, retain: Interval::from_secs(24 * 3_600) },
+            log: Log {
+                kind: LogKind::Embedded,
+                retain: Interval::from_secs(24 * 3_600),
+                brokers: "127.0.0.1:9092".to_owned(),
+                topic_prefix: String::new(),
+                replication: 1,
+                topic_retain: Interval::from_secs(7 * 24 * 3_600),
+            },
             master: Master { url: MasterUrl::DataDirectory, s3_endpoint: S3Endpoint::default(), s3_region: S3Region::default() },
             realtime: Realtime { kind: RealtimeKind::Memory, url: RedisUrl::local() },
             batch: Batch {
@@ -194,7 +209,7 @@ impl Config {
     pub fn demo() -> Self {
         let mut config = Self::new();
         config.data = "riomar-data/demo".into();
-        config.batch.every = every("15s");
+        config.batch.every = every("5s");
         config
     }
 }

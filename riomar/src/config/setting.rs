@@ -86,6 +86,18 @@ impl Setting for usize {
     }
 }
 
+impl Setting for String {
+    const NOTATION: Notation = Notation::String;
+
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
 impl Setting for PathBuf {
     const NOTATION: Notation = Notation::String;
 

@@ -57,9 +57,8 @@ groups_per_view_max = 0
 http = \"here\"
 postgres = \"127.0.0.1:5433\"
 [log]
-kind = \"kafka\"
-[kafka]
-brokers = \"b:9092\"
+kind = \"pulsar\"
+brokers = [\"b:9092\"]
 [flux]
 x = 1
 ";
@@ -71,9 +70,9 @@ x = 1
         "riomar.toml:6: batch.groups_per_view_max: it must be greater than zero",
         "riomar.toml:8: serving.http: 'here' is not an address: write IP:PORT, such as 127.0.0.1:8080",
         "riomar.toml:9: serving.postgres: not supported by this build: remove it",
-        "riomar.toml:11: log.kind: \"kafka\" is not supported by this build: use \"embedded\"",
-        "riomar.toml:12: kafka: not supported by this build: remove it",
-        "riomar.toml:14: flux: there is no such key: riomar.toml in the source lists all of them",
+        "riomar.toml:11: log.kind: 'pulsar' is no kind of log: use \"embedded\" or \"kafka\"",
+        "riomar.toml:12: log.brokers: array is given where a string in quotation marks belongs",
+        "riomar.toml:13: flux: there is no such key: riomar.toml in the source lists all of them",
     ];
     let mut found = faults(file, &[]);
     found.sort_by_key(|fault| fault.split(':').nth(1).and_then(|line| line.parse::<u32>().ok()));

@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 use riomar_batch_layer::BatchError;
 use riomar_event_log::LogError;
 use riomar_schemas::Name;
+use riomar_serving_layer::roles::Roles;
 
 use crate::{journal::JournalError, objects::ObjectsError};
 
@@ -35,6 +36,14 @@ pub enum PlatformError {
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
+    },
+    /// Roles that the configuration has no room for.
+    #[error("--role {roles}: {reason}")]
+    Roles {
+        /// The roles.
+        roles: Roles,
+        /// Why not, and what to do.
+        reason: &'static str,
     },
     /// A stream is declared with fewer partitions than it has.
     #[error(

@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
+use riomar_schemas::Name;
 use riomar_serving_layer::{self as serving, roles::Role};
 use riomar_speed_layer::worker;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -11,6 +12,8 @@ use super::{
     supervise::{Stop, keep_running, stopped},
 };
 
+/// The group whose members share the partitions for the speed layer.
+const SPEED_GROUP: &str = "speed";
 /// How often the metrics forget what is old.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// How long the layers may take to stop. What is cut off then is as safe as after a crash.
@@ -38,7 +41,7 @@ impl Platform {
             tracing::warn!("some tasks did not stop in time and are cut off; what they held lands after the next start");
             tasks.shutdown().await;
         }
-        if let Some(log) = &self.own_log {
+        if let Some(log) = self.own.as_ref().and_then(|own| own.log.as_ref()) {
             log.close().await?;
         }
         served.map_err(PlatformError::Server)
@@ -62,8 +65,10 @@ impl Layers {
             tasks.spawn(keep_running("speed layer", Arc::clone(&self.clock), stop.clone(), move || {
                 let (layers, stopping) = (layers.clone(), stopping.clone());
                 async move {
-                    let workers = layers.workers().await.map_err(|error| error.to_string())?;
-                    worker::run(workers, stopped(stopping)).await.map_err(|error| error.to_string())
+                    let streams: Vec<_> = layers.catalog.streams().map(|stream| stream.name.clone()).collect();
+                    let membership = layers.log.join(SPEED_GROUP, &streams).await.map_err(|error| error.to_string())?;
+                    let open = |stream: &Name, partition| layers.worker(stream, partition);
+                    worker::run(membership, open, stopped(stopping)).await.map_err(|error| error.to_string())
                 }
             }));
         }

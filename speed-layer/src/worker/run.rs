@@ -1,32 +1,59 @@
 //! The loop around [`SpeedWorker::step`].
 
-use std::{future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use futures::{FutureExt, future::Shared};
-use tokio::task::JoinSet;
+use riomar_event_log::Membership;
+use riomar_schemas::{Name, PartitionId};
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::{
     SpeedError, SpeedWorker, WorkerStep,
     incidents::{Incidents, Told},
 };
 
-/// Steps every worker in a task of its own until `shutdown` is over. A step in progress is dropped then, which loses nothing.
+/// Steps a worker for each partition of this member's share in a task of its own, until `shutdown` is over. `open` makes the worker of a partition;
+/// one that no view needs has none. A worker whose partition is taken away is dropped, in the middle of a step too, which loses
+/// nothing: whoever works on the partition now begins at its stored position, and fences this one.
 ///
 /// Failures are retried for ever, with growing pauses, and logged once when they begin and once when they end.
 ///
 /// # Errors
 /// [`SpeedError::Ended`] when a worker's task ended of itself; the others are stopped.
-pub async fn run(workers: Vec<SpeedWorker>, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), SpeedError> {
+pub async fn run(
+    mut membership: Membership,
+    open: impl Fn(&Name, PartitionId) -> Option<SpeedWorker>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), SpeedError> {
     let shutdown = shutdown.boxed().shared();
     let mut tasks = JoinSet::new();
-    for worker in workers {
-        tasks.spawn(run_one(worker, shutdown.clone()));
+    let mut running: BTreeMap<(Name, PartitionId), Option<AbortHandle>> = BTreeMap::new();
+    loop {
+        let wanted = membership.share();
+        running.retain(|partition, task| {
+            let keep = wanted.contains(partition);
+            if let (false, Some(task)) = (keep, task) {
+                task.abort();
+            }
+            keep
+        });
+        for partition in wanted {
+            running.entry(partition).or_insert_with_key(|(stream, partition)| {
+                open(stream, *partition).map(|worker| tasks.spawn(run_one(worker, shutdown.clone())))
+            });
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.clone() => return Ok(()),
+            Some(ended) = tasks.join_next() => match ended {
+                Err(error) if !error.is_cancelled() => return Err(SpeedError::Ended(error.to_string())),
+                _ => {}
+            },
+            changed = membership.changed() => if let Err(error) = changed {
+                return Err(SpeedError::Ended(error.to_string()));
+            },
+        }
     }
-    while let Some(ended) = tasks.join_next().await {
-        // Dropping the set stops the other tasks.
-        ended.map_err(|error| SpeedError::Ended(error.to_string()))?;
-    }
-    Ok(())
 }
 
 async fn run_one(mut worker: SpeedWorker, shutdown: Shared<impl Future<Output = ()>>) {

@@ -1,14 +1,21 @@
 //! One test for each thing that can happen to a worker.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use riomar_event_log::SystemClock;
+use riomar_event_log::{Membership, SystemClock};
 use riomar_infra::RedisServer;
-use riomar_schemas::{Epoch, Offset, keys};
-use tokio::{sync::oneshot, time::timeout};
+use riomar_schemas::{Epoch, Name, Offset, keys};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
 
 use super::{
     super::{RebuildReason, SpeedError, SpeedParts, SpeedWorker, WorkerStep, run},
@@ -295,21 +302,48 @@ async fn the_loop_folds_retries_and_ends_when_it_is_told_to() {
     world.limits.wait = Duration::from_millis(5);
     (world.limits.retry_pause_min, world.limits.retry_pause_max) = (Duration::from_millis(1), Duration::from_millis(20));
     world.limits.batch_pause = Duration::ZERO;
-    let workers = vec![SpeedWorker::open(SpeedParts { clock, ..world.parts() })];
+    let parts = SpeedParts { clock, ..world.parts() };
+    let mine: BTreeSet<_> = [(parts.stream.name.clone(), PARTITION)].into();
+    let (assign, assigned) = watch::channel(mine.clone());
     let (stop, stopped) = oneshot::channel::<()>();
-    let running = tokio::spawn(run(workers, async move {
-        let _ = stopped.await;
-    }));
-    let reached = async {
-        loop {
-            let entry = world.store.entry(&world.views[1], PARTITION).await.ok().flatten();
-            if entry.is_some_and(|entry| entry.position.offset == world.end()) {
-                return;
-            }
-            tokio::task::yield_now().await;
+    let opened = Arc::new(AtomicUsize::new(0));
+    let open = {
+        let opened = Arc::clone(&opened);
+        move |_: &Name, _| {
+            opened.fetch_add(1, Ordering::SeqCst);
+            Some(SpeedWorker::open(parts.clone()))
         }
     };
-    timeout(Duration::from_secs(60), reached).await.expect("the loop reaches the end");
+    let running = tokio::spawn(run(Membership::new(assigned, ()), open, async move {
+        let _ = stopped.await;
+    }));
+    let reached = async |world: &World| {
+        let reached = async {
+            loop {
+                let entry = world.store.entry(&world.views[1], PARTITION).await.ok().flatten();
+                if entry.is_some_and(|entry| entry.position.offset == world.end()) {
+                    return;
+                }
+                // The log's clock moves only here, and a read at its end waits for that: another view may be further on.
+                world.clock.advance(Duration::from_millis(1));
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(60), reached).await.expect("the loop reaches the end");
+    };
+    reached(&world).await;
+    // A partition that is taken away and comes back has a new worker, which goes on from the stored position.
+    world.hits(20, 5).await;
+    let taken_and_given = async {
+        while opened.load(Ordering::SeqCst) < 2 {
+            for partitions in [BTreeSet::new(), mine.clone()] {
+                assign.send_replace(partitions);
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), taken_and_given).await.expect("a new worker");
+    reached(&world).await;
     stop.send(()).expect("it still runs");
     timeout(Duration::from_secs(60), running).await.expect("it ends").expect("no panic").expect("no error");
     world.store.fail(0);

@@ -1,0 +1,155 @@
+//! What the platform of a configuration stands on.
+//!
+//! With the embedded log nothing else is needed, and everything is in one data directory:
+//!
+//! ```text
+//! {data}/log/        the embedded log
+//! {data}/objects/    master dataset and generations, unless master.url names another place
+//! {data}/spill/      what queries and recomputes cannot hold in memory
+//! ```
+
+use std::{
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use riomar_batch_layer::FreshIds;
+use riomar_event_log::{Clock, EmbeddedLog, KafkaLog, KafkaSettings, Log, LogError};
+use riomar_schemas::Catalog;
+use riomar_serving_layer::roles::{Role, Roles};
+use riomar_speed_layer::{MemoryStore, RealtimeStore, RedisStore, redis_store::RedisLimits};
+
+use super::{Parts, Platform, PlatformError, Settings, deployment};
+use crate::{
+    config::{Config, LogKind, RealtimeKind},
+    objects,
+    own_folder::OwnFolder,
+};
+
+/// The folder for what does not fit into memory.
+const SPILL: &str = "spill";
+
+/// What belongs to this process alone, for as long as it runs.
+pub(super) struct Own {
+    /// The embedded log, to be closed at the end.
+    pub log: Option<Arc<EmbeddedLog>>,
+    /// The folder for what does not fit into memory.
+    spill: OwnFolder,
+}
+
+impl Platform {
+    /// Opens the platform that a configuration describes, for these roles. Waits while an embedded log recovers what was written
+    /// last, and while the object store does not answer.
+    ///
+    /// # Errors
+    /// Roles that the configuration has no room for; a directory that cannot be used, that another process uses, or that holds
+    /// damaged files; an object store that refuses.
+    pub async fn configured(
+        config: &Config,
+        roles: Roles,
+        catalog: Arc<Catalog>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, PlatformError> {
+        check(config, &roles)?;
+        let own = {
+            let (config, clock) = (config.clone(), Arc::clone(&clock));
+            tokio::task::spawn_blocking(move || Own::open(&config, clock)).await
+        };
+        let own = own.map_err(|error| LogError::Unavailable(error.to_string()))??;
+        let log: Arc<dyn Log> = match &own.log {
+            Some(log) => log.clone(),
+            None => Arc::new(KafkaLog::connect(kafka(config), Arc::clone(&clock))?),
+        };
+        let objects = objects::open(config).await?;
+        let fresh_ids = FreshIds::random();
+        let deployment = deployment::id(&*objects, &*clock, fresh_ids.next().simple().to_string()).await?;
+        let realtime: Arc<dyn RealtimeStore> = match config.realtime.kind {
+            RealtimeKind::Memory => Arc::new(MemoryStore::new()),
+            RealtimeKind::Redis => {
+                Arc::new(RedisStore::connect(config.realtime.url.secret(), &deployment, RedisLimits::default())?)
+            }
+        };
+        let mut settings = Settings {
+            roles,
+            spill: Some(own.spill.path().to_owned()),
+            process_id: fresh_ids.next().as_u64_pair().0,
+            ..Settings::of(config)
+        };
+        settings.batch.shared = own.log.is_none();
+        let parts = Parts { catalog, log, objects, realtime, clock, settings };
+        Ok(Self { own: Some(own), ..Self::open(parts).await? })
+    }
+}
+
+impl Own {
+    /// The log first: its lock keeps every other process away from the directory.
+    fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, PlatformError> {
+        let data = &config.data;
+        DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(directory(data))?;
+        let log = match config.log.kind {
+            LogKind::Embedded => Some(Arc::new(EmbeddedLog::open(&data.join("log"), clock)?)),
+            LogKind::Kafka => None,
+        };
+        let spill = data.join(SPILL);
+        Ok(Self { log, spill: OwnFolder::take(&spill).map_err(directory(&spill))? })
+    }
+}
+
+/// Refuses roles that could not work together with those of other processes.
+fn check(config: &Config, roles: &Roles) -> Result<(), PlatformError> {
+    let refused = |reason| Err(PlatformError::Roles { roles: roles.clone(), reason });
+    if roles.are_all() {
+        return Ok(());
+    }
+    if config.log.kind == LogKind::Embedded {
+        return refused("the embedded log belongs to one process. Set log.kind = \"kafka\", or start every role in one process");
+    }
+    let reads_or_writes = roles.has(Role::Speed) || roles.has(Role::Serve);
+    if config.realtime.kind == RealtimeKind::Memory && reads_or_writes {
+        return refused("realtime views in memory are seen by one process alone. Set realtime.kind = \"redis\"");
+    }
+    Ok(())
+}
+
+fn kafka(config: &Config) -> KafkaSettings {
+    let log = &config.log;
+    KafkaSettings {
+        brokers: log.brokers.clone(),
+        topic_prefix: log.topic_prefix.clone(),
+        replication: i32::try_from(log.replication).unwrap_or(i32::MAX),
+        retention_ms: log.topic_retain.as_millis(),
+        ..KafkaSettings::default()
+    }
+}
+
+fn directory(path: &Path) -> impl FnOnce(io::Error) -> PlatformError {
+    let path: PathBuf = path.to_owned();
+    move |source| PlatformError::Directory { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_that_could_not_meet_are_refused() {
+        let mut config = Config::new();
+        let check = |config: &Config, roles: &str| check(config, &roles.parse().expect("roles"));
+        check(&config, "all").expect("one process is the whole platform");
+        for roles in ["ingest", "speed", "batch", "serve", "ingest,speed,batch"] {
+            let error = check(&config, roles).expect_err(roles).to_string();
+            assert!(error.contains(roles) && error.contains("log.kind = \"kafka\""), "{error}");
+        }
+        config.log.kind = LogKind::Kafka;
+        for (roles, refused) in
+            [("ingest", false), ("batch,ingest", false), ("speed", true), ("serve,ingest", true), ("all", false)]
+        {
+            assert_eq!(check(&config, roles).is_err(), refused, "{roles}");
+        }
+        config.realtime.kind = RealtimeKind::Redis;
+        check(&config, "speed").expect("realtime views in Redis are seen by all");
+    }
+}
