@@ -153,7 +153,12 @@ fn events_are_sent_queried_recomputed_and_audited_and_survive_a_stop() {
     assert_eq!(output.status.code(), Some(1), "not everything was accepted");
     let counts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&counts["accepted"], &counts["quarantined"]), (&6.into(), &1.into()), "{counts}");
-    assert!(text(&output.stderr).contains("line 7: missing_field"), "{}", text(&output.stderr));
+    let error = &counts["errors"][0];
+    assert_eq!(
+        (&error["line"], &error["code"], &counts["error"]),
+        (&7.into(), &"missing_field".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(text(&output.stderr), "", "everything is in the document");
 
     let recomputed = must(&["recompute", "--url", url]);
     assert!(recomputed.contains("traffic_by_minute") && recomputed.contains("published"), "{recomputed}");
@@ -291,6 +296,10 @@ fn without_a_platform_client_commands_say_what_to_do() {
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         assert!(text(&output.stderr).contains("Is `riomar up` running"), "{arguments:?}: {}", text(&output.stderr));
     }
+    let output = run(&[&send[..], &["--json", "--url", &url]].concat());
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), String::new()));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&told["error"]["code"], &told["received"]), (&"unreachable".into(), &0.into()), "{told}");
 }
 
 #[test]

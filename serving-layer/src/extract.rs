@@ -24,13 +24,33 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
-        check_media_type(request.headers())?;
-        let time_out = state.clock.sleep(std::time::Duration::from_secs(JSON_BODY_SECONDS_MAX));
-        let body = tokio::select! {
-            body = read(request.into_body()) => body?,
-            () = time_out => return Err(ApiError::BodyTimeout { limit_seconds: JSON_BODY_SECONDS_MAX }),
-        };
-        serde_json::from_slice(&body).map(Self).map_err(|error| ApiError::InvalidBody(format!("the body: {error}")))
+        parse(&read_in_time(request, state).await?).map(Self)
+    }
+}
+
+/// A JSON body, or what the route does without one.
+#[derive(Debug)]
+pub(crate) struct JsonBodyOrNone<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Default> FromRequest<AppState> for JsonBodyOrNone<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let body = read_in_time(request, state).await?;
+        if body.trim_ascii().is_empty() { Ok(Self(T::default())) } else { parse(&body).map(Self) }
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| ApiError::InvalidBody(format!("the body: {error}")))
+}
+
+async fn read_in_time(request: Request, state: &AppState) -> Result<BytesMut, ApiError> {
+    check_media_type(request.headers())?;
+    let time_out = state.clock.sleep(std::time::Duration::from_secs(JSON_BODY_SECONDS_MAX));
+    tokio::select! {
+        body = read(request.into_body()) => body,
+        () = time_out => Err(ApiError::BodyTimeout { limit_seconds: JSON_BODY_SECONDS_MAX }),
     }
 }
 

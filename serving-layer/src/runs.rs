@@ -11,7 +11,7 @@ use riomar_batch_layer::runs::{Run, RunRequest};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{app::AppState, extract::JsonBody, problem::ApiError, time::with_times};
+use crate::{app::AppState, extract::JsonBodyOrNone, problem::ApiError, time::with_times};
 
 pub(crate) fn router() -> Router<AppState> {
     Router::new().route("/v1/batch/runs", get(list).post(start)).route("/v1/batch/runs/{id}", get(get_run))
@@ -22,7 +22,8 @@ fn shown(run: &Run) -> Value {
     with_times(serde_json::to_value(run).unwrap_or_default())
 }
 
-async fn start(State(state): State<AppState>, JsonBody(request): JsonBody<RunRequest>) -> Result<Response, ApiError> {
+/// Without a body: all views, incremental.
+async fn start(State(state): State<AppState>, JsonBodyOrNone(request): JsonBodyOrNone<RunRequest>) -> Result<Response, ApiError> {
     let run = state.batch.runs().start(&request)?;
     let location = format!("/v1/batch/runs/{}", run.id);
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(shown(&run))).into_response())

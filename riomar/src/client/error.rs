@@ -27,6 +27,17 @@ pub enum ClientError {
         /// The cause in words.
         cause: String,
     },
+    /// Somebody is there, but gave no answer for as long as a request may take. What was asked for may have been done.
+    #[error(
+        "{url} was reached, but did not answer within {seconds} s. It may be overloaded: see its journal, or `riomar status`; then try \
+         again"
+    )]
+    TimedOut {
+        /// The platform's URL.
+        url: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The platform answered that it will not do it.
     #[error("{0}")]
     Refused(Box<Problem>),
@@ -79,11 +90,24 @@ impl std::fmt::Display for Problem {
 }
 
 impl ClientError {
+    /// A stable code: the platform's own where it answered.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Url { .. } => "invalid_url",
+            Self::Unreachable { .. } => "unreachable",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Refused(problem) if problem.code.is_empty() => "refused",
+            Self::Refused(problem) => &problem.code,
+            Self::Unreadable { .. } => "unreadable_answer",
+        }
+    }
+
     /// Whether the same request may succeed later, and how long the platform asked to wait before.
     #[must_use]
     pub fn retry(&self) -> Option<Option<Duration>> {
         match self {
-            Self::Unreachable { .. } => Some(None),
+            Self::Unreachable { .. } | Self::TimedOut { .. } => Some(None),
             Self::Refused(problem) if problem.retryable || matches!(problem.status, 429 | 502 | 503 | 504) => {
                 Some(problem.retry_after_seconds.map(Duration::from_secs))
             }
@@ -104,6 +128,7 @@ mod tests {
         let unreachable = ClientError::Unreachable { url: String::new(), cause: String::new() };
         for (error, expected) in [
             (unreachable, Some(None)),
+            (ClientError::TimedOut { url: String::new(), seconds: 1 }, Some(None)),
             (refused(429, Some(2)), Some(Some(Duration::from_secs(2)))),
             (refused(503, None), Some(None)),
             (refused(400, None), None),

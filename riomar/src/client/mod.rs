@@ -7,7 +7,7 @@ pub mod send;
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, header};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
 
 pub use error::{ClientError, Problem};
@@ -60,7 +60,7 @@ pub struct SendAnswer {
 }
 
 /// Why one event was not accepted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LineError {
     /// The line in the request, counted from 1.
@@ -158,10 +158,10 @@ impl Client {
     }
 
     async fn ask(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = request.send().await.map_err(|error| self.unanswered(&error))?;
         let (status, url) = (response.status(), response.url().to_string());
         let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let text = response.text().await.map_err(|error| self.unreachable(&error))?;
+        let text = response.text().await.map_err(|error| self.unanswered(&error))?;
         if status.is_success() {
             return Ok(Answer { url, text });
         }
@@ -173,9 +173,16 @@ impl Client {
         Err(ClientError::Refused(Box::new(problem)))
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        let cause = if error.is_timeout() { "no answer in time".to_owned() } else { innermost(error) };
-        ClientError::Unreachable { url: self.url().to_owned(), cause }
+    fn unanswered(&self, error: &reqwest::Error) -> ClientError {
+        let url = self.url().to_owned();
+        match (error.is_timeout(), error.is_connect()) {
+            (true, false) => ClientError::TimedOut { url, seconds: REQUEST_TIMEOUT.as_secs() },
+            (true, true) => {
+                let cause = format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
+                ClientError::Unreachable { url, cause }
+            }
+            (false, _) => ClientError::Unreachable { url, cause: innermost(error) },
+        }
     }
 }
 
@@ -214,6 +221,19 @@ mod tests {
         let error = Client::new(&format!("http://127.0.0.1:{port}")).expect("url").sql("SELECT 1").await.expect_err("nobody");
         let text = error.to_string();
         assert!(text.contains("Is `riomar up` running") && text.contains("--url"), "{text}");
+        assert!(error.retry().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_platform_that_does_not_answer_is_not_taken_for_none() {
+        // Connections are taken, and nobody ever reads from them.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let mut client = Client::new(&format!("http://{}", listener.local_addr().expect("address"))).expect("url");
+        client.http = reqwest::Client::builder().timeout(Duration::from_millis(50)).build().expect("a client");
+        let error = client.sql("SELECT 1").await.expect_err("no answer");
+        assert!(matches!(error, ClientError::TimedOut { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains("was reached, but did not answer within 120 s") && !text.contains("riomar up"), "{text}");
         assert!(error.retry().is_some());
     }
 }

@@ -129,8 +129,8 @@ fn in_the_input(chunk: &Chunk, mut answer: SendAnswer) -> SendAnswer {
         answer.received += 1;
         answer.rejected += 1;
         let detail = format!(
-            "the line is longer than {} bytes, which is more than any event may have; it was not sent",
-            super::chunks::CHUNK_BYTES_MAX
+            "the line is longer than the {} MiB of one request, and no event may be that long; it was not sent, the lines behind it are",
+            super::chunks::CHUNK_BYTES_MAX >> 20
         );
         answer.errors.push(LineError { line: *line, code: "line_too_long".to_owned(), pointer: String::new(), detail });
     }

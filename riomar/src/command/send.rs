@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use riomar_event_log::Clock;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
 use super::{CommandError, Outcome, interrupted};
@@ -14,7 +14,7 @@ use crate::{
     cli::ClientArgs,
     client::{
         Client, LineError,
-        send::{Progress, Sender, Totals},
+        send::{Progress, SendError, Sender, Totals},
     },
     config::Interval,
     output,
@@ -22,6 +22,8 @@ use crate::{
 
 /// How many events that were not accepted are explained; the others are only counted.
 const ERRORS_SHOWN: usize = 10;
+/// The same with `--json`.
+const ERRORS_LISTED: usize = 100;
 /// Bytes read from the input at a time.
 const READ_BYTES: usize = 256 << 10;
 
@@ -30,7 +32,7 @@ const READ_BYTES: usize = 256 << 10;
 pub struct SendArgs {
     /// The stream
     pub stream: String,
-    /// The file, one JSON object a line; - for the standard input
+    /// The file, one JSON object a line; - for the standard input. A line longer than 4 MiB is not sent and counts as rejected
     pub file: PathBuf,
     /// How long a request is tried again while the platform cannot be reached or is overloaded
     #[arg(long, value_name = "DURATION", default_value = "1m")]
@@ -63,50 +65,81 @@ async fn sending_again(client: &Client, stream: &str) -> Result<Option<String>, 
 
 type Input = Pin<Box<dyn AsyncBufRead + Send>>;
 
-/// Runs `send`.
+/// What sending came to so far.
+#[derive(Debug, Default)]
+struct Sent {
+    totals: Totals,
+    bytes: u64,
+    elapsed_ms: i64,
+    /// Why the first events were not accepted.
+    errors: Vec<LineError>,
+    /// What to say of sending the same file again.
+    again: Option<String>,
+}
+
+/// Runs `send`. With `--json`, whatever happens is told in the one document on the standard output.
 ///
 /// # Errors
 /// A file that cannot be read, or a platform that refuses or does not answer.
 pub async fn run(args: SendArgs, clock: Arc<dyn Clock>) -> Result<Outcome, CommandError> {
+    let mut sent = Sent::default();
+    let ended = send(&args, clock, &mut sent).await;
+    if args.client.json {
+        output::print(&format!("{}\n", document(&args, &sent, &ended)))?;
+        let done = matches!(ended, Ok(Some(()))) && sent.totals.all_accepted();
+        return Ok(if done { Outcome::Done } else { Outcome::Incomplete });
+    }
+    if matches!(ended, Ok(_) | Err(CommandError::Send(_))) {
+        output::print(&summary(&sent))?;
+    }
+    match ended {
+        Ok(Some(())) if sent.totals.all_accepted() => Ok(Outcome::Done),
+        Ok(Some(())) => {
+            output::note(&format!("see why: riomar quarantine {}", args.stream));
+            Ok(Outcome::Incomplete)
+        }
+        Ok(None) => {
+            output::note(&format!("interrupted. {}", sent.again.unwrap_or_default()));
+            Ok(Outcome::Incomplete)
+        }
+        Err(error) => {
+            if matches!(error, CommandError::Send(_)) {
+                output::note(&format!("not everything was sent. {}", sent.again.unwrap_or_default()));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Sends the file; `None` where it was interrupted.
+async fn send(args: &SendArgs, clock: Arc<dyn Clock>, sent: &mut Sent) -> Result<Option<()>, CommandError> {
     let (mut input, size) = open(&args.file).await?;
-    refuse_other_formats(&mut input, &args).await?;
+    refuse_other_formats(&mut input, args).await?;
     let client = args.client.client()?;
-    let safe = sending_again(&client, &args.stream).await?;
+    sent.again = sending_again(&client, &args.stream).await?;
     let sender = Sender { client, clock: Arc::clone(&clock), retry_for: args.retry_for.duration() };
     let bar = progress_bar(size);
     let started_ms = clock.now_ms();
-    let (mut totals, mut bytes, mut shown) = (Totals::default(), 0_u64, 0_usize);
+    let kept = if args.client.json { ERRORS_LISTED } else { ERRORS_SHOWN };
     let sending = sender.send(&args.stream, input, |progress: Progress<'_>| {
-        totals = progress.totals.clone();
-        bytes += progress.bytes;
-        bar.set_position(bytes);
-        bar.set_message(format!("{} events", output::grouped(totals.received)));
-        let room = ERRORS_SHOWN.saturating_sub(shown);
-        progress.errors.iter().take(room).for_each(|error| bar.suspend(|| explain(error)));
-        shown += progress.errors.len().min(room);
+        sent.totals = progress.totals.clone();
+        sent.bytes += progress.bytes;
+        bar.set_position(sent.bytes);
+        bar.set_message(format!("{} events", output::grouped(sent.totals.received)));
+        for error in progress.errors.iter().take(kept - sent.errors.len()) {
+            if !args.client.json {
+                bar.suspend(|| explain(error));
+            }
+            sent.errors.push(error.clone());
+        }
     });
     let ended = tokio::select! {
         result = sending => Some(result),
         () = interrupted() => None,
     };
     bar.finish_and_clear();
-    let elapsed_ms = clock.now_ms() - started_ms;
-    report(&args, &totals, bytes, elapsed_ms)?;
-    match ended {
-        Some(Ok(_)) if totals.all_accepted() => Ok(Outcome::Done),
-        Some(Ok(_)) => {
-            output::note(&format!("see why: riomar quarantine {}", args.stream));
-            Ok(Outcome::Incomplete)
-        }
-        Some(Err(error)) => {
-            output::note(&format!("not everything was sent. {}", safe.unwrap_or_default()));
-            Err(error.into())
-        }
-        None => {
-            output::note(&format!("interrupted. {}", safe.unwrap_or_default()));
-            Ok(Outcome::Incomplete)
-        }
-    }
+    sent.elapsed_ms = clock.now_ms() - started_ms;
+    Ok(ended.transpose()?.map(drop))
 }
 
 async fn open(file: &PathBuf) -> Result<(Input, Option<u64>), CommandError> {
@@ -161,25 +194,44 @@ fn explain(error: &LineError) {
     output::note(&format!("line {}: {}{place}: {}", error.line, output::printable(&error.code), output::shortened(&detail, 200)));
 }
 
-fn report(args: &SendArgs, totals: &Totals, bytes: u64, elapsed_ms: i64) -> Result<(), CommandError> {
-    let elapsed_ms = elapsed_ms.max(1);
-    let events_per_second = totals.received.saturating_mul(1_000) / elapsed_ms.unsigned_abs();
-    if args.client.json {
-        let answer = json!({
-            "stream": args.stream, "received": totals.received, "accepted": totals.accepted, "quarantined": totals.quarantined,
-            "rejected": totals.rejected, "bytes": bytes, "elapsed_ms": elapsed_ms, "events_per_second": events_per_second,
-        });
-        return Ok(output::print(&format!("{answer}\n"))?);
+/// Events in a second.
+fn pace(sent: &Sent) -> u64 {
+    sent.totals.received.saturating_mul(1_000) / sent.elapsed_ms.max(1).unsigned_abs()
+}
+
+/// What is told with `--json`.
+fn document(args: &SendArgs, sent: &Sent, ended: &Result<Option<()>, CommandError>) -> Value {
+    let totals = &sent.totals;
+    let error = match ended {
+        Ok(Some(())) => Value::Null,
+        Ok(None) => json!({"code": "interrupted", "detail": "sending was interrupted"}),
+        Err(error) => json!({"code": code(error), "detail": error.to_string()}),
+    };
+    json!({
+        "stream": args.stream, "received": totals.received, "accepted": totals.accepted, "quarantined": totals.quarantined,
+        "rejected": totals.rejected, "bytes": sent.bytes, "elapsed_ms": sent.elapsed_ms, "events_per_second": pace(sent),
+        "errors": sent.errors, "error": error,
+    })
+}
+
+fn code(error: &CommandError) -> &str {
+    match error {
+        CommandError::Client(error) | CommandError::Send(SendError::Platform(error)) => error.code(),
+        _ => "input",
     }
-    let text = format!(
+}
+
+/// What is told to people.
+fn summary(sent: &Sent) -> String {
+    let totals = &sent.totals;
+    format!(
         "received {}: {} accepted, {} quarantined, {} rejected\n{} in {}: {} events/s\n",
         output::grouped(totals.received),
         output::grouped(totals.accepted),
         output::grouped(totals.quarantined),
         output::grouped(totals.rejected),
-        HumanBytes(bytes),
-        output::duration_ms(elapsed_ms),
-        output::grouped(events_per_second),
-    );
-    Ok(output::print(&text)?)
+        HumanBytes(sent.bytes),
+        output::duration_ms(sent.elapsed_ms.max(1)),
+        output::grouped(pace(sent)),
+    )
 }

@@ -217,8 +217,19 @@ async fn runs_are_started_and_told_of() {
     let run = platform.get(&location).await.json();
     assert_eq!((&run["id"], &run["started_at"]), (&reply.json()["id"], &json!("2023-11-14T22:13:20.000Z")));
     assert_eq!(platform.get("/v1/batch/runs").await.json()["runs"][0]["id"], run["id"]);
+    check_problem(&platform.post("/v1/batch/runs", &[("content-type", "text/plain")], "").await, 415, "unsupported_media_type");
     // One run a stream: landing is not running here, so the first one waits.
     check_problem(&platform.post("/v1/batch/runs", &[JSON], "{}").await, 409, "run_in_progress");
+}
+
+#[tokio::test]
+async fn a_run_without_a_body_is_one_of_all_views() {
+    for (headers, body) in [(&[][..], ""), (&[JSON][..], "\n"), (&[JSON][..], "{}")] {
+        let platform = Platform::new().await;
+        let reply = platform.post("/v1/batch/runs", headers, body).await;
+        assert_eq!(reply.status, StatusCode::ACCEPTED, "{:?}", reply.body);
+        assert_eq!((&reply.json()["views"], &reply.json()["full"]), (&json!(["traffic"]), &json!(false)));
+    }
 }
 
 #[tokio::test]

@@ -113,6 +113,20 @@ async fn what_is_refused_for_good_is_not_tried_again() {
 }
 
 #[tokio::test]
+async fn a_line_too_long_to_send_is_named_and_left_behind() {
+    let (sender, script) = platform(&[]).await;
+    let long = "x".repeat(crate::client::chunks::CHUNK_BYTES_MAX + 1);
+    let mut errors = Vec::new();
+    let report = |progress: Progress<'_>| errors.extend_from_slice(progress.errors);
+    let totals = sender.send("page_views", format!("{{}}\n{long}\n{{}}\n").as_bytes(), report).await.expect("sent");
+    assert_eq!(totals, Totals { received: 3, accepted: 2, quarantined: 0, rejected: 1 });
+    assert_eq!(script.accepted.lock().expect("lock").as_slice(), ["{}\n\n{}\n"]);
+    let [error] = errors.as_slice() else { panic!("{errors:?}") };
+    assert_eq!((error.line, error.code.as_str()), (2, "line_too_long"));
+    assert!(error.detail.contains("longer than the 4 MiB of one request") && error.detail.contains("not sent"), "{error:?}");
+}
+
+#[tokio::test]
 async fn an_empty_input_sends_nothing() {
     let (sender, script) = platform(&[]).await;
     assert_eq!(sender.send("page_views", &b""[..], |_| {}).await.expect("sent"), Totals::default());
