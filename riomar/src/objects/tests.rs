@@ -208,10 +208,12 @@ async fn a_platform_waits_for_its_store_before_it_starts() {
     let mut server = S3Server::start().expect("a server");
     let store = opened(&server, hasty()).await;
     server.stop().expect("stopped");
+    // When it is up again, the reply to the creation is lost.
+    server.faults().add(S3Rule::new(S3Fault::LostReply).of(S3Requests::Creations).times(1));
     let clock = Repair(Mutex::new(server));
     let id = crate::platform::deployment::id(&*store, &clock, "mine".to_owned()).await.expect("an id");
     assert_eq!(id, "mine");
-    // Its own reply is lost, and the object is found all the same.
+    assert_eq!(clock.0.lock().expect("lock").faults().struck(), 1);
     let again = crate::platform::deployment::id(&*store, &clock, "another".to_owned()).await.expect("an id");
     assert_eq!(again, "mine");
 }
