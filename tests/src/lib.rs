@@ -9,6 +9,7 @@ pub mod check;
 pub mod client;
 pub mod clock;
 pub mod faults;
+pub mod deployment;
 pub mod harness;
 pub mod oracle;
 pub mod process;

@@ -52,27 +52,45 @@ pub struct Up {
 }
 
 impl Up {
-    /// Starts the platform over the data, the definitions, the port and the configuration given, and waits until it is ready.
+    /// Starts a process with these roles and variables over the data, the definitions, the port and the configuration given. It may
+    /// be long before it is ready.
     ///
     /// # Panics
-    /// When it does not become ready in time.
-    pub async fn start(data: &Path, schemas: &Path, port: u16, configuration: &Path) -> Self {
+    /// When the binary cannot be started.
+    #[must_use]
+    pub fn spawn(
+        data: &Path,
+        schemas: &Path,
+        port: u16,
+        configuration: &Path,
+        roles: &str,
+        variables: &[(String, String)],
+    ) -> Self {
         let output = data.with_extension("output");
         let file = File::options().create(true).append(true).open(&output).expect("a writable directory");
         let child = Command::new(binary())
             .arg("up")
-            .args(["--http", &format!("127.0.0.1:{port}"), "--data"])
+            .args(["--role", roles, "--http", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
             .arg("--schemas")
             .arg(schemas)
             .arg("--config")
             .arg(configuration)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a file handle"))
             .stderr(file)
             .spawn()
             .expect("the binary starts");
-        let mut up = Self { child, url: format!("http://127.0.0.1:{port}"), output };
+        Self { child, url: format!("http://127.0.0.1:{port}"), output }
+    }
+
+    /// Starts the platform over the data, the definitions, the port and the configuration given, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready in time.
+    pub async fn start(data: &Path, schemas: &Path, port: u16, configuration: &Path) -> Self {
+        let mut up = Self::spawn(data, schemas, port, configuration, "all", &[]);
         let ready = format!("{}/readyz", up.url);
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -112,6 +130,30 @@ impl Up {
         assert!(self.child.try_wait().expect("a child").is_none(), "`riomar up` ended by itself:\n{}", self.output());
         self.child.kill().expect("a child that runs");
         self.child.wait().expect("a killed child ends");
+    }
+
+    /// Stops it in its tracks until [`Self::resume`]: SIGSTOP.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on: SIGCONT.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// Asks it to stop, waits until it has, and gives its exit code.
+    ///
+    /// # Panics
+    /// When it does not stop in time.
+    pub async fn stop(mut self) -> Option<i32> {
+        self.signal("TERM");
+        eventually("the process to stop", async || self.child.try_wait().expect("a child")).await.code()
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "SIG{signal} was not sent");
     }
 
     /// What it wrote so far.

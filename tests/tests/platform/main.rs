@@ -9,6 +9,7 @@ mod hungry;
 mod kill;
 mod readme;
 mod redis_faults;
+mod services;
 mod supply_chain;
 mod tidy;
 mod web_log;
