@@ -66,6 +66,16 @@ struct Check {
     ok: bool,
     /// Whether the process is unready without it.
     required: bool,
+    /// What it means that it is not there; the journal has the cause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'static str>,
+}
+
+impl Check {
+    /// A check, and what it means where it failed.
+    fn new(name: String, required: bool, outcome: Result<(), &'static str>) -> Self {
+        Self { name, ok: outcome.is_ok(), required, detail: outcome.err() }
+    }
 }
 
 async fn get_readyz(State(state): State<AppState>) -> Response {
@@ -113,18 +123,27 @@ async fn check_log(services: &Services) -> Check {
         }
         Ok::<_, LogError>(())
     };
-    let ok = services.append_health.is_healthy(services.clock.now_ms()) && in_time(services, "log", bounds).await;
+    let outcome = if !services.append_health.is_healthy(services.clock.now_ms()) {
+        Err("an append failed in the last seconds: events are refused, and producers told to send them again")
+    } else if !in_time(services, "log", bounds).await {
+        Err("it does not answer: events cannot be made durable")
+    } else {
+        Ok(())
+    };
     let [required, ..] = needs(&services.roles);
-    Check { name: "log".to_owned(), ok, required }
+    Check::new("log".to_owned(), required, outcome)
 }
 
 async fn check_masters(services: &Services) -> Vec<Check> {
     let checks = services.catalog.streams().map(async |stream| {
         let name = format!("master dataset of {}", stream.name);
         let snapshot = async { services.batch.master(&stream.name)?.snapshot().await };
-        let ok = in_time(services, &name, snapshot).await;
+        let outcome = match in_time(services, &name, snapshot).await {
+            true => Ok(()),
+            false => Err("it does not answer: landing, recomputes and queries of raw events wait for it"),
+        };
         let [_, required, _] = needs(&services.roles);
-        Check { name, ok, required }
+        Check::new(name, required, outcome)
     });
     futures::future::join_all(checks).await
 }
@@ -134,6 +153,7 @@ async fn check_realtime(services: &Services) -> Check {
         Some(view) => in_time(services, "realtime store", services.realtime.entry(view, PartitionId(0))).await,
         None => true,
     };
+    let outcome = if ok { Ok(()) } else { Err("it does not answer: answers lack what is behind the last cut") };
     let [.., required] = needs(&services.roles);
-    Check { name: "realtime store".to_owned(), ok, required }
+    Check::new("realtime store".to_owned(), required, outcome)
 }

@@ -51,7 +51,7 @@ impl Deployment {
         std::fs::create_dir(directory.path().join("schemas")).expect("a writable directory");
         std::fs::write(directory.path().join("schemas/streams.sql"), sql).expect("a writable directory");
         std::fs::write(directory.path().join("riomar.toml"), CONFIGURATION).expect("a writable directory");
-        let settings = KafkaSettings { brokers: kafka.bootstrap(), ..KafkaSettings::default() };
+        let settings = KafkaSettings::new(kafka.bootstrap());
         let log = Arc::new(KafkaLog::connect(settings, Arc::new(SystemClock)).expect("a client of Kafka"));
         let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build().expect("a client");
         let processes = PROCESSES.iter().map(|(name, _)| (*name, (free_port(), None))).collect();

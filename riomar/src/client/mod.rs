@@ -6,7 +6,7 @@ pub mod send;
 
 use std::time::Duration;
 
-use reqwest::{Method, RequestBuilder, header};
+use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
 
@@ -123,6 +123,19 @@ impl Client {
         self.get(path, &[]).await?.read()
     }
 
+    /// Asks what the platform depends on and whether that is there; an answer is an answer also where it is not.
+    ///
+    /// # Errors
+    /// Every kind of [`ClientError`].
+    pub async fn readiness(&self) -> Result<Answer, ClientError> {
+        let (status, answer, _) = self.exchange(self.request(Method::GET, &["readyz"])).await?;
+        if status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE {
+            Ok(answer)
+        } else {
+            Err(refusal(status, &answer, None))
+        }
+    }
+
     /// Runs a query.
     ///
     /// # Errors
@@ -158,19 +171,17 @@ impl Client {
     }
 
     async fn ask(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
+        let (status, answer, retry_after_seconds) = self.exchange(request).await?;
+        if status.is_success() { Ok(answer) } else { Err(refusal(status, &answer, retry_after_seconds)) }
+    }
+
+    /// The status, the answer, and after how many seconds to try again where it says so.
+    async fn exchange(&self, request: RequestBuilder) -> Result<(StatusCode, Answer, Option<u64>), ClientError> {
         let response = request.send().await.map_err(|error| self.unanswered(&error))?;
         let (status, url) = (response.status(), response.url().to_string());
         let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let text = response.text().await.map_err(|error| self.unanswered(&error))?;
-        if status.is_success() {
-            return Ok(Answer { url, text });
-        }
-        // A proxy in between may answer with something else than a problem document; the status alone tells enough then.
-        let mut problem: Problem = serde_json::from_str(&text).unwrap_or_default();
-        problem.status = status.as_u16();
-        problem.answer = serde_json::from_str(&text).ok();
-        problem.retry_after_seconds = retry_after;
-        Err(ClientError::Refused(Box::new(problem)))
+        Ok((status, Answer { url, text }, retry_after))
     }
 
     fn unanswered(&self, error: &reqwest::Error) -> ClientError {
@@ -184,6 +195,16 @@ impl Client {
             (false, _) => ClientError::Unreachable { url, cause: innermost(error) },
         }
     }
+}
+
+/// What an answer that is no success says. A proxy in between may answer with something else than a problem document; the status
+/// alone tells enough then.
+fn refusal(status: StatusCode, answer: &Answer, retry_after_seconds: Option<u64>) -> ClientError {
+    let mut problem: Problem = serde_json::from_str(&answer.text).unwrap_or_default();
+    problem.status = status.as_u16();
+    problem.answer = serde_json::from_str(&answer.text).ok();
+    problem.retry_after_seconds = retry_after_seconds;
+    ClientError::Refused(Box::new(problem))
 }
 
 /// The first cause of an error: "connection refused" tells more than "error sending request".

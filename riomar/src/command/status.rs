@@ -1,6 +1,6 @@
-//! `riomar status`: every stream's account and every view's generation.
+//! `riomar status`: whether the platform is ready, every stream's account, and every view's generation, lag and audits.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use clap::Args;
 use riomar_schemas::Receipt;
@@ -20,6 +20,23 @@ pub struct StatusArgs {
     /// Where the platform is, and how to print.
     #[command(flatten)]
     pub client: ClientArgs,
+}
+
+/// What the platform depends on, and whether that is there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Readiness {
+    status: String,
+    checks: Vec<Check>,
+}
+
+/// One thing that the platform depends on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Check {
+    name: String,
+    ok: bool,
+    detail: String,
 }
 
 /// A stream as the platform describes it, as far as it is shown.
@@ -75,6 +92,7 @@ struct ViewStatus {
     generation: Option<Generation>,
     freshness: Freshness,
     last_audit: Option<LastAudit>,
+    last_hand_over_audit: Option<LastAudit>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,29 +118,50 @@ struct LastAudit {
     equal: bool,
 }
 
-/// Runs `status`; incomplete where an account does not add up.
+/// Runs `status`; incomplete where the platform is not ready, or where an account does not add up.
 ///
 /// # Errors
 /// A platform that does not answer.
 pub async fn run(args: StatusArgs) -> Result<Outcome, CommandError> {
     let client = args.client.client()?;
+    let readiness = client.readiness().await?;
+    let ready: Readiness = readiness.read()?;
+    if !args.client.json {
+        output::print(&format!("{}\n", ready.lines()))?;
+    }
     let (streams, views) = (describe(&client, "streams").await?, describe(&client, "views").await?);
     let accounts = streams.iter().map(Answer::read).collect::<Result<Vec<StreamStatus>, _>>()?;
     if args.client.json {
-        let raw = |answers: &[Answer]| -> Vec<Box<RawValue>> {
-            answers.iter().filter_map(|answer| RawValue::from_string(answer.text.clone()).ok()).collect()
-        };
-        output::print(&format!("{}\n", serde_json::json!({ "streams": raw(&streams), "views": raw(&views) })))?;
+        let raw = |answer: &Answer| RawValue::from_string(answer.text.clone()).ok();
+        let all = |answers: &[Answer]| -> Vec<Box<RawValue>> { answers.iter().filter_map(raw).collect() };
+        let answer = serde_json::json!({ "readiness": raw(&readiness), "streams": all(&streams), "views": all(&views) });
+        output::print(&format!("{answer}\n"))?;
     } else {
         let views = views.iter().map(Answer::read).collect::<Result<Vec<ViewStatus>, _>>()?;
         output::print(&format!("{}\n{}", streams_table(&accounts), views_table(&views)))?;
     }
     let odd: Vec<&str> = accounts.iter().filter(|stream| !stream.account.adds_up).map(|stream| stream.name.as_str()).collect();
     if odd.is_empty() {
-        return Ok(Outcome::Done);
+        return Ok(if ready.is_unready() { Outcome::Incomplete } else { Outcome::Done });
     }
     output::note(&format!("the account does not add up: {}. Events may be missing; please report this", odd.join(", ")));
     Ok(Outcome::Incomplete)
+}
+
+impl Readiness {
+    fn is_unready(&self) -> bool {
+        self.status == "unready"
+    }
+
+    /// The status, and what is not there.
+    fn lines(&self) -> String {
+        let mut lines = format!("{}\n", output::printable(&self.status));
+        for check in self.checks.iter().filter(|check| !check.ok) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(lines, "  {}: {}", output::printable(&check.name), output::printable(&check.detail));
+        }
+        lines
+    }
 }
 
 async fn describe(client: &Client, kind: &str) -> Result<Vec<Answer>, CommandError> {
@@ -153,8 +192,20 @@ fn streams_table(streams: &[StreamStatus]) -> String {
 }
 
 fn views_table(views: &[ViewStatus]) -> String {
-    let headings = ["view", "stream", "generation", "cut", "groups", "published", "answers lack", "last audit"];
-    output::table(&headings, &[2, 3, 4], views.iter().map(ViewStatus::row))
+    let headings = [
+        "view",
+        "stream",
+        "generation",
+        "cut",
+        "groups",
+        "published",
+        "lag",
+        "watermark",
+        "answers lack",
+        "last audit",
+        "last hand-over",
+    ];
+    output::table(&headings, &[2, 3, 4, 6], views.iter().map(ViewStatus::row))
 }
 
 impl ViewStatus {
@@ -170,27 +221,33 @@ impl ViewStatus {
             }
             None => row.extend(["none yet", "", "", ""].map(str::to_owned)),
         }
-        row.extend([self.lacks(), self.audit()]);
+        row.push(output::grouped(self.freshness.lag_records.values().sum()));
+        row.push(self.watermark());
+        row.extend([self.lacks(), audit(self.last_audit.as_ref()), audit(self.last_hand_over_audit.as_ref())]);
         row
     }
 
-    /// What an answer would lack now.
-    fn lacks(&self) -> String {
-        if let Some(lack) = self.freshness.receipt.degraded.first() {
-            return format!("degraded: {}", output::printable(&lack.detail));
-        }
-        match self.freshness.lag_records.values().sum() {
-            0 => "nothing".to_owned(),
-            behind => format!("the latest {} records", output::grouped(behind)),
-        }
+    /// The event time that every partition has reached.
+    fn watermark(&self) -> String {
+        let receipt =
+            self.freshness.receipt.views.iter().find(|(name, _)| name.as_str() == self.name).map(|(_, receipt)| receipt);
+        output::printable(receipt.and_then(|receipt| receipt.watermark.as_deref()).unwrap_or_default())
     }
 
-    fn audit(&self) -> String {
-        match &self.last_audit {
-            Some(audit) if audit.equal => format!("generation {}: equal", audit.generation),
-            Some(audit) => format!("generation {}: DIFFERS", audit.generation),
-            None => "never".to_owned(),
+    /// What an answer would lack now, beside the records that it lags behind.
+    fn lacks(&self) -> String {
+        match self.freshness.receipt.degraded.first() {
+            Some(lack) => format!("degraded: {}", output::printable(&lack.detail)),
+            None => "nothing".to_owned(),
         }
+    }
+}
+
+fn audit(last: Option<&LastAudit>) -> String {
+    match last {
+        Some(audit) if audit.equal => format!("generation {}: equal", audit.generation),
+        Some(audit) => format!("generation {}: DIFFERS", audit.generation),
+        None => "never".to_owned(),
     }
 }
 
@@ -207,15 +264,42 @@ mod tests {
     #[test]
     fn a_view_is_told_in_a_row() {
         let text = r#"{"name":"v","stream":"s","generation":{"generation":3,"cut":4,"groups":1200,"age_seconds":65,"full":false},
-            "freshness":{"receipt":{"views":{},"degraded":[]},"lag_records":{"0":0,"1":12}},
-            "last_audit":{"generation":2,"equal":true}}"#;
+            "freshness":{"receipt":{"views":{"v":{"stream":"s","generation":3,"cut":4,"through":{},"watermark":"2026-11-20T10:00:00Z"}},
+            "degraded":[]},"lag_records":{"0":0,"1":12}},
+            "last_audit":{"generation":2,"equal":true},"last_hand_over_audit":{"generation":3,"equal":false}}"#;
         let view: ViewStatus = serde_json::from_str(text).expect("view");
-        assert_eq!(view.row(), ["v", "s", "3", "4", "1,200", "1 min 5 s ago", "the latest 12 records", "generation 2: equal"]);
+        let expected = [
+            "v",
+            "s",
+            "3",
+            "4",
+            "1,200",
+            "1 min 5 s ago",
+            "12",
+            "2026-11-20T10:00:00Z",
+            "nothing",
+            "generation 2: equal",
+            "generation 3: DIFFERS",
+        ];
+        assert_eq!(view.row(), expected);
         let view: ViewStatus =
             serde_json::from_str(r#"{"name":"v","stream":"s","generation":null,
-            "freshness":{"receipt":{"degraded":[{"code":"realtime_rebuilding","view":"v","detail":"answers end at the cut"}]},"lag_records":{"0":9}},"last_audit":null}"#)
+            "freshness":{"receipt":{"degraded":[{"code":"realtime_rebuilding","view":"v","detail":"answers end at the cut"}]},"lag_records":{"0":9}},
+            "last_audit":null,"last_hand_over_audit":null}"#)
                 .expect("view");
-        assert_eq!(view.row(), ["v", "s", "none yet", "", "", "", "degraded: answers end at the cut", "never"]);
+        let expected = ["v", "s", "none yet", "", "", "", "9", "", "degraded: answers end at the cut", "never", "never"];
+        assert_eq!(view.row(), expected);
+    }
+
+    #[test]
+    fn what_the_platform_lacks_is_told_with_its_reason() {
+        let text = r#"{"status":"unready","checks":[{"name":"log","ok":false,"required":true,"detail":"an append failed"},
+            {"name":"realtime store","ok":true,"required":false}]}"#;
+        let readiness: Readiness = serde_json::from_str(text).expect("readiness");
+        assert_eq!(readiness.lines(), "unready\n  log: an append failed\n");
+        assert!(readiness.is_unready());
+        let readiness: Readiness = serde_json::from_str(r#"{"status":"ready","checks":[]}"#).expect("readiness");
+        assert_eq!((readiness.lines().as_str(), readiness.is_unready()), ("ready\n", false));
     }
 
     #[test]

@@ -117,11 +117,10 @@ fn check(config: &Config, roles: &Roles) -> Result<(), PlatformError> {
 fn kafka(config: &Config) -> KafkaSettings {
     let log = &config.log;
     KafkaSettings {
-        brokers: log.brokers.clone(),
         topic_prefix: log.topic_prefix.clone(),
-        replication: i32::try_from(log.replication).unwrap_or(i32::MAX),
-        retention_ms: log.topic_retain.as_millis(),
-        ..KafkaSettings::default()
+        replication: u16::try_from(log.replication).unwrap_or(u16::MAX),
+        retention_ms: u64::try_from(log.topic_retain.as_millis()).unwrap_or(u64::MAX),
+        ..KafkaSettings::new(log.brokers.clone())
     }
 }
 

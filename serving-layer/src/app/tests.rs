@@ -250,6 +250,7 @@ async fn probes_and_metrics() {
     assert_eq!(platform.get("/livez").await.status, StatusCode::OK);
     let ready = platform.get("/readyz").await;
     assert_eq!((ready.status, &ready.json()["status"]), (StatusCode::OK, &json!("ready")), "{:?}", ready.body);
+    assert_eq!(ready.json()["checks"][0], json!({"name": "log", "ok": true, "required": true}));
     let metrics = platform.get("/metrics").await;
     assert!(metrics.headers["content-type"].to_str().expect("text").starts_with("text/plain"));
 }

@@ -204,6 +204,10 @@ async fn a_log_that_is_not_available_is_retryable() {
         assert!(reply.headers.contains_key("retry-after"));
         assert!(!String::from_utf8_lossy(&reply.body).contains("closed"), "the cause stays here");
     }
-    assert_eq!(platform.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let ready = platform.get("/readyz").await;
+    assert_eq!((ready.status, &ready.json()["status"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("unready")));
+    let log = ready.json()["checks"][0].clone();
+    assert_eq!((&log["name"], &log["ok"], &log["required"]), (&json!("log"), &json!(false), &json!(true)));
+    assert!(log["detail"].as_str().expect("a reason").contains("an append failed"), "{log}");
     assert_eq!(platform.get("/livez").await.status, StatusCode::OK);
 }

@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::{
     ast::{ObjectName, Query, SetExpr, Statement, TableFactor, Visit, Visitor},
     dialect::PostgreSqlDialect,
     parser::{Parser, ParserError},
-    tokenizer::Tokenizer,
+    tokenizer::{Token, Tokenizer},
 };
 
 use super::error::QueryError;
@@ -42,7 +42,8 @@ pub(super) fn admit(sql: &str) -> Result<Admitted, QueryError> {
     }
     let dialect = PostgreSqlDialect {};
     let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(ParserError::from)?;
-    let words = tokens.iter().filter(|token| !matches!(token.token, datafusion::sql::sqlparser::tokenizer::Token::Whitespace(_)));
+    let words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
+    let begins_with = words.clone().next().map(|token| token.token.to_string().to_ascii_uppercase()).unwrap_or_default();
     if words.count() > SQL_TOKENS_MAX {
         return Err(QueryError::TooLarge {
             what: "the SQL text has too many tokens",
@@ -54,10 +55,8 @@ pub(super) fn admit(sql: &str) -> Result<Admitted, QueryError> {
     let mut statements = parser.with_tokens_with_locations(tokens).parse_statements()?;
     let query = match (statements.pop(), statements.is_empty()) {
         (Some(Statement::Query(query)), true) => query,
-        (Some(_), true) => {
-            return Err(QueryError::NotAllowed("only a SELECT query is allowed: nothing can be written here".to_owned()));
-        }
-        (Some(_), false) => return Err(QueryError::NotAllowed("one statement at a time".to_owned())),
+        (Some(_), true) => return Err(QueryError::NotAllowed(instead_of(&begins_with))),
+        (Some(_), false) => return Err(QueryError::NotAllowed("one SELECT at a time: send the others by themselves".to_owned())),
         (None, _) => return Err(QueryError::InvalidSql("the SQL text is empty: send a SELECT query".to_owned())),
     };
     let mut check = Check { relations: BTreeSet::new(), weights: HashMap::new() };
@@ -65,6 +64,25 @@ pub(super) fn admit(sql: &str) -> Result<Admitted, QueryError> {
         ControlFlow::Continue(()) => Ok(Admitted { query, relations: check.relations }),
         ControlFlow::Break(refusal) => Err(QueryError::NotAllowed(refusal)),
     }
+}
+
+/// What to do instead of a statement that is no query.
+fn instead_of(statement: &str) -> String {
+    let instead = match statement {
+        // A plan names files of the server, and functions that exist in no query.
+        "EXPLAIN" => "send the query itself: the receipt of its answer says what it read",
+        "SHOW" | "DESCRIBE" | "DESC" => "GET /v1/views and GET /v1/streams list what there is, with columns and types",
+        "SET" | "RESET" => "a query has no settings: its limits stand in the configuration of the server",
+        "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "ABORT" | "SAVEPOINT" => {
+            "there are no transactions: each SELECT stands by itself, and its receipt says what it read"
+        }
+        "CREATE" | "DROP" | "ALTER" => "streams and views are declared in the *.sql files that the server starts with",
+        "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE" | "COPY" => {
+            "nothing can be written in SQL: events are sent to POST /v1/streams/{stream}/events and never changed"
+        }
+        _ => return "only one SELECT over views and streams is allowed".to_owned(),
+    };
+    format!("{statement} is not allowed, only one SELECT over views and streams: {instead}")
 }
 
 /// Walks a query: collects relations, stops at what is not allowed.
@@ -169,6 +187,29 @@ mod tests {
             ("WITH RECURSIVE c AS (SELECT 1) SELECT * FROM c", "sql_not_allowed"),
         ] {
             assert_eq!(admit(sql).expect_err(sql).code(), code, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_query_is_told_what_to_do_instead() {
+        for (sql, expected) in [
+            ("EXPLAIN SELECT 1", "EXPLAIN is not allowed, only one SELECT over views and streams: send the query itself"),
+            ("explain analyze select 1", "EXPLAIN is not allowed"),
+            ("SHOW TABLES", "GET /v1/views and GET /v1/streams list"),
+            ("-- tables\nSHOW ALL", "SHOW is not allowed"),
+            ("DESCRIBE traffic", "GET /v1/views"),
+            (
+                "SET datafusion.execution.batch_size = 1",
+                "SET is not allowed, only one SELECT over views and streams: a query has no settings",
+            ),
+            ("BEGIN", "there are no transactions"),
+            ("DROP TABLE traffic", "*.sql files"),
+            ("INSERT INTO traffic VALUES (1)", "POST /v1/streams/{stream}/events"),
+            ("VACUUM", "only one SELECT over views and streams is allowed"),
+        ] {
+            let error = admit(sql).expect_err(sql);
+            assert_eq!(error.code(), "sql_not_allowed", "{sql}: {error}");
+            assert!(error.to_string().contains(expected), "{sql}: {error}");
         }
     }
 

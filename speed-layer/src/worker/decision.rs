@@ -35,6 +35,8 @@ pub enum Decision {
 /// Why a view's partition is rebuilt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RebuildReason {
+    /// The store has no entry, and the log nothing to fold: the view begins here.
+    NothingYet,
     /// The store has no entry: it is new, was emptied, or lost a part of it.
     NoEntry,
     /// The store holds bytes that are no states of the view.
@@ -52,6 +54,7 @@ pub enum RebuildReason {
 impl fmt::Display for RebuildReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::NothingYet => "there is nothing to fold yet",
             Self::NoEntry => "the store has no entry",
             Self::Damaged => "its states are damaged",
             Self::StartsAfterCut => "its states begin behind the current cut",
@@ -66,8 +69,11 @@ impl fmt::Display for RebuildReason {
 #[must_use]
 pub fn decide(observed: &Observed<'_>) -> Decision {
     let Observed { partition, first_epoch, entry, damaged, hand_over, log_end } = *observed;
-    let Some(entry) = entry else { return Decision::Rebuild(RebuildReason::NoEntry) };
     let covered = hand_over.position(partition);
+    let Some(entry) = entry else {
+        let nothing_yet = log_end.is_some_and(|end| end == covered);
+        return Decision::Rebuild(if nothing_yet { RebuildReason::NothingYet } else { RebuildReason::NoEntry });
+    };
     let needed_from = hand_over.cut.max(first_epoch);
     if damaged {
         Decision::Rebuild(RebuildReason::Damaged)
@@ -113,12 +119,14 @@ mod tests {
     #[test]
     fn goes_on_or_rebuilds() {
         use Decision::{Continue, Rebuild};
-        use RebuildReason::{AheadOfLog, BehindCut, LacksEpochs, NoEntry, StartsAfterCut};
+        use RebuildReason::{AheadOfLog, BehindCut, LacksEpochs, NoEntry, NothingYet, StartsAfterCut};
         let at_start = hand_over(0, None);
         let cut_4 = hand_over(4, Some(40));
         // entry, hand-over, first epoch, the log's end, decision
         let cases = [
-            (None, &at_start, 0, 0, Rebuild(NoEntry)),
+            (None, &at_start, 0, 0, Rebuild(NothingYet)),
+            (None, &at_start, 0, 1, Rebuild(NoEntry)),
+            (None, &cut_4, 0, 40, Rebuild(NothingYet)),
             (None, &cut_4, 0, 90, Rebuild(NoEntry)),
             (Some(entry(0, 0, 0, 0)), &at_start, 0, 0, Continue),
             (Some(entry(50, 4, 2, 3)), &cut_4, 0, 50, Continue),
@@ -148,8 +156,8 @@ mod tests {
             // A rebuild settles the matter: what it writes needs no other.
             let fresh = rebuilt(&observed);
             assert_eq!(decide(&Observed { entry: Some(&fresh), ..observed }), Continue, "after a rebuild in case {number}");
-            let of_damaged = if entry.is_some() { RebuildReason::Damaged } else { NoEntry };
-            assert_eq!(decide(&Observed { damaged: true, ..observed }), Rebuild(of_damaged), "damaged, in case {number}");
+            let of_damaged = if entry.is_some() { Rebuild(RebuildReason::Damaged) } else { expected };
+            assert_eq!(decide(&Observed { damaged: true, ..observed }), of_damaged, "damaged, in case {number}");
         }
     }
 

@@ -8,7 +8,7 @@ use riomar_schemas::{Name, PartitionId};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::{
-    SpeedError, SpeedWorker, WorkerStep,
+    RebuildReason, SpeedError, SpeedWorker, WorkerStep,
     incidents::{Incidents, Told},
 };
 
@@ -98,7 +98,10 @@ async fn run_one(mut worker: SpeedWorker, shutdown: Shared<impl Future<Output = 
 fn tell_step(worker: &SpeedWorker, step: &WorkerStep) {
     let (stream, partition) = (worker.stream(), worker.partition());
     for (view, reason) in &step.rebuilds {
-        tracing::info!(%stream, %partition, %view, %reason, "rebuilding a realtime view from its hand-over");
+        match reason {
+            RebuildReason::NothingYet => tracing::debug!(%stream, %partition, %view, %reason, "a realtime view begins"),
+            _ => tracing::info!(%stream, %partition, %view, %reason, "rebuilding a realtime view from its hand-over"),
+        }
     }
     for (view, reason) in &step.halted {
         tracing::warn!(%stream, %partition, %view, %reason, "a realtime view is halted until the next cut");

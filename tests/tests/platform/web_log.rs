@@ -1,8 +1,9 @@
 //! Real requests to a public web site: answers equal SQLite before, after and while views are recomputed, and sending everything
-//! four times changes nothing. `RIOMAR_SAMPLE_DATA` names the directory that holds `web_log.ndjson`; without it this is skipped.
+//! four times changes nothing, nor does sending it out of order and by several producers at once. `RIOMAR_SAMPLE_DATA` names the directory that holds `web_log.ndjson`; without it this is skipped.
 
 use std::{fs, path::PathBuf};
 
+use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use riomar_tests::{
     check::{Ask, check_view},
     harness::{Harness, Who},
@@ -56,6 +57,10 @@ const VIEW: OracleView = OracleView {
     ],
 };
 const BATCH_LINES: usize = 500;
+/// Producers that send the web log together.
+const PRODUCERS: usize = 7;
+/// What says which lines are out of order.
+const SEED: u64 = 20_261_120;
 
 struct Scenario {
     harness: Harness,
@@ -83,16 +88,26 @@ impl Scenario {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_about_real_traffic_equal_sqlite() {
+/// The lines of the web log, where it is there.
+fn web_log() -> Option<Vec<String>> {
     let Some(directory) = std::env::var_os("RIOMAR_SAMPLE_DATA").map(PathBuf::from) else {
         println!("skipped: set RIOMAR_SAMPLE_DATA to the directory that holds web_log.ndjson");
-        return;
+        return None;
     };
     let path = directory.join("web_log.ndjson");
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let lines: Vec<_> = text.lines().collect();
-    let batches: Vec<_> = lines.chunks(BATCH_LINES).map(|lines| lines.join("\n")).collect();
+    Some(text.lines().map(str::to_owned).collect())
+}
+
+fn batches<S: AsRef<str>>(lines: &[S]) -> Vec<String> {
+    let joined = |lines: &[S]| lines.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("\n");
+    lines.chunks(BATCH_LINES).map(joined).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_about_real_traffic_equal_sqlite() {
+    let Some(lines) = web_log() else { return };
+    let batches = batches(&lines);
     let (third, all) = (batches.len() / 3, batches.len());
     let scenario = Scenario { harness: Harness::start(SQL, Realtime::memory()).await, batches };
     let harness = &scenario.harness;
@@ -133,6 +148,55 @@ async fn answers_about_real_traffic_equal_sqlite() {
     let account = harness.client().account(STREAM.name).await;
     assert_eq!(account["landed"], lines.len(), "{account}");
     assert_eq!(account["duplicates"], 3 * lines.len(), "{account}");
+}
+
+/// Half of the lines, drawn by chance, change places with each other; the others stay where they are.
+fn half_out_of_order(mut lines: Vec<String>) -> Vec<String> {
+    let mut random = StdRng::seed_from_u64(SEED);
+    let mut places: Vec<usize> = (0..lines.len()).collect();
+    places.shuffle(&mut random);
+    places.truncate(lines.len() / 2);
+    let mut moved: Vec<String> = places.iter().map(|place| std::mem::take(&mut lines[*place])).collect();
+    moved.shuffle(&mut random);
+    for (place, line) in places.into_iter().zip(moved) {
+        lines[place] = line;
+    }
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traffic_out_of_order_and_from_many_producers_is_whole() {
+    let Some(in_order) = web_log() else { return };
+    let lines = half_out_of_order(in_order.clone());
+    assert!(lines.iter().zip(&in_order).filter(|(line, before)| line != before).count() > in_order.len() / 3, "hardly shuffled");
+    // Each producer has every seventh line.
+    let of_producer = |number: usize| batches(&lines.iter().skip(number).step_by(PRODUCERS).collect::<Vec<_>>());
+    let producers: Vec<_> = (0..PRODUCERS).map(of_producer).collect();
+    let scenario = Scenario { harness: Harness::start(SQL, Realtime::memory()).await, batches: producers.concat() };
+    let harness = &scenario.harness;
+    let first_of = |number: usize| producers[..number].iter().map(Vec::len).sum::<usize>();
+    // All at once, in two halves, with a recompute in between and one under way.
+    for half in 0..2 {
+        let sending = (0..PRODUCERS).map(|number| {
+            let (first, count) = (first_of(number), producers[number].len());
+            let (from, to) = if half == 0 { (first, first + count / 2) } else { (first + count / 2, first + count) };
+            scenario.send(from..to)
+        });
+        futures::future::join(futures::future::join_all(sending), async {
+            harness.recompute(Who::First, false).await.expect("a recompute");
+        })
+        .await;
+        harness.settle().await;
+        scenario.check(&format!("after half {half}")).await;
+    }
+    harness.recompute(Who::First, true).await.expect("a recompute");
+    scenario.check("after a recompute from scratch").await;
+    assert_eq!(scenario.expected().await.values().filter_map(|row| requests(&row[0])).sum::<usize>(), lines.len());
+    let account = harness.client().account(STREAM.name).await;
+    for (name, expected) in [("accepted", lines.len()), ("landed", lines.len()), ("duplicates", 0), ("in_flight", 0)] {
+        assert_eq!(account[name], expected, "{name}: {account}");
+    }
+    assert!(account["late"]["count"].as_u64().is_some_and(|late| late > 0), "{account}");
 }
 
 fn requests(expected: &riomar_tests::oracle::Expected) -> Option<usize> {
