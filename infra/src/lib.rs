@@ -4,9 +4,11 @@
 //! starts a service.
 
 mod error;
+pub mod kafka;
 mod process;
 pub mod redis;
 mod resp;
 
 pub use error::ServiceError;
+pub use kafka::KafkaBroker;
 pub use redis::{RedisOptions, RedisServer};
