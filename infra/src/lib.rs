@@ -4,6 +4,7 @@
 //! part of the platform: the binary never starts a service.
 
 mod error;
+pub mod kafka;
 mod process;
 pub mod proxy;
 pub mod redis;
@@ -11,5 +12,6 @@ mod resp;
 pub mod s3;
 
 pub use error::ServiceError;
+pub use kafka::KafkaBroker;
 pub use redis::{RedisOptions, RedisServer};
 pub use s3::{S3Fault, S3Faults, S3Request, S3Requests, S3Rule, S3Server};

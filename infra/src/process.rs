@@ -7,6 +7,7 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -50,24 +51,35 @@ pub(crate) fn wait_until<T>(
     }
 }
 
-/// A child process that does not outlive this value.
+/// A child process that does not outlive this value, nor this process, however it ends.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    /// The thread that started the child waits until this is dropped.
+    _parent: mpsc::SyncSender<()>,
 }
 
 impl Process {
     /// Starts a program whose whole output goes to the file `output`: a pipe that nobody reads would stop it one day.
-    pub(crate) fn start(mut command: Command, output: &Path) -> Result<Self, ServiceError> {
+    pub(crate) fn start(command: Command, output: &Path) -> Result<Self, ServiceError> {
         let file = fs::File::create(output).doing(|| format!("creating {}", output.display()))?;
         let copy = file.try_clone().doing(|| format!("creating {}", output.display()))?;
-        let child = command
-            .stdin(std::process::Stdio::null())
-            .stdout(file)
-            .stderr(copy)
-            .spawn()
-            .doing(|| format!("starting {}", command.get_program().display()))?;
-        Ok(Self { child })
+        let mut command = with_parent(command);
+        command.stdin(std::process::Stdio::null()).stdout(file).stderr(copy);
+        let doing = format!("starting {}", command.get_program().display());
+        let (started, child) = mpsc::sync_channel(1);
+        let (parent, dropped) = mpsc::sync_channel::<()>(1);
+        thread::Builder::new()
+            .name("parent of a service".to_owned())
+            .spawn(move || {
+                let spawned = command.spawn();
+                // The receiver is there until the child is: it waits below.
+                let _ = started.send(spawned);
+                let _ = dropped.recv();
+            })
+            .doing(|| doing.clone())?;
+        let child = child.recv().map_err(io::Error::other).and_then(|spawned| spawned).doing(|| doing)?;
+        Ok(Self { child, _parent: parent })
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -108,6 +120,15 @@ impl Drop for Process {
     }
 }
 
+/// The same command, killed by the kernel when the thread ends that started it: with a process end all its threads. Where there is
+/// no `setpriv` (it is Linux's own), a process that is itself killed leaves its services behind.
+fn with_parent(command: Command) -> Command {
+    let Ok(setpriv) = find_program("setpriv", "", env::var_os("PATH").as_deref()) else { return command };
+    let mut with_parent = Command::new(setpriv);
+    with_parent.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    with_parent
+}
+
 /// The last lines of a service's output.
 pub(crate) fn tail(output: &Path) -> String {
     let text = fs::read(output).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
@@ -142,5 +163,25 @@ mod tests {
         assert!(place.exists());
         drop(process);
         assert!(!place.exists());
+    }
+
+    #[test]
+    fn a_process_lives_on_when_the_thread_that_asked_for_it_ends_and_not_without_its_parent() {
+        let directory = tempfile::tempdir().expect("directory");
+        let output = directory.path().join("output");
+        let started = thread::spawn(move || {
+            let mut command = Command::new("sleep");
+            command.arg("600");
+            Process::start(command, &output).expect("started")
+        });
+        let mut process = started.join().expect("ends");
+        assert!(process.ended().expect("known").is_none());
+        let name = PathBuf::from(format!("/proc/{}/comm", process.id()));
+        let runs = || Ok(fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n").then_some(()));
+        wait_until(Duration::from_secs(20), runs).expect("known").expect("setpriv has become what it was to run");
+        // As when this process is killed: its threads are gone, and nobody has killed the child.
+        process._parent = mpsc::sync_channel(1).0;
+        let ended = wait_until(Duration::from_secs(20), || process.ended()).expect("known");
+        assert!(ended.is_some_and(|status| !status.success()));
     }
 }

@@ -37,9 +37,8 @@ pub struct RedisOptions {
     pub memory_bytes_max: Option<u64>,
 }
 
-/// A Redis server on a free loopback port, with a directory of its own, that is killed when this value is dropped.
-///
-/// A test process that is itself killed leaves its server behind.
+/// A Redis server on a free loopback port, with a directory of its own, that is killed when this value is dropped and when the
+/// process ends.
 #[derive(Debug)]
 pub struct RedisServer {
     program: PathBuf,

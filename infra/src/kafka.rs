@@ -1,0 +1,248 @@
+//! A Kafka broker for tests: Apache Kafka itself, one node that is broker and controller (KRaft).
+
+mod home;
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    error::{Doing, ServiceError},
+    process::{Process, free_port, tail, wait_until},
+};
+use home::Home;
+
+const PROGRAM: &str = "kafka";
+/// For starting and for stopping: a JVM on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(90);
+/// Ports that are tried when others take them first.
+const PORTS_MAX: usize = 10;
+/// What the broker writes when it takes requests.
+const READY: &str = "Kafka Server started";
+
+/// A Kafka broker on a free loopback port, with a directory of its own, that is killed when this value is dropped and when the
+/// process ends. It starts within a few seconds and takes about 300 MB, so the tests of one binary share one where they can.
+///
+/// A client that produces to a topic that is not there creates it, as with any broker as it comes.
+#[derive(Debug)]
+pub struct KafkaBroker {
+    home: Home,
+    directory: TempDir,
+    port: u16,
+    controller_port: u16,
+    process: Option<Process>,
+}
+
+/// What became of one attempt to start.
+enum Attempt {
+    Answers(Process),
+    PortTaken(ServiceError),
+}
+
+impl KafkaBroker {
+    /// Starts an empty broker, and waits until it answers. The first start on a machine fetches Kafka with Maven.
+    ///
+    /// # Errors
+    /// [`ServiceError::Missing`] where Java or Maven is not installed; otherwise what kept it from answering.
+    pub fn start() -> Result<Self, ServiceError> {
+        let home = Home::open()?;
+        let directory = TempDir::with_prefix("riomar-kafka-").doing(|| "creating a directory".to_owned())?;
+        home.copy_storage(&directory.path().join("data"))?;
+        let mut broker = Self { home, directory, port: 0, controller_port: 0, process: None };
+        let mut attempts = 0;
+        loop {
+            (broker.port, broker.controller_port) = (free_port()?, free_port()?);
+            attempts += 1;
+            match broker.attempt()? {
+                Attempt::Answers(process) => {
+                    broker.process = Some(process);
+                    return Ok(broker);
+                }
+                Attempt::PortTaken(error) if attempts == PORTS_MAX => return Err(error),
+                Attempt::PortTaken(_) => {}
+            }
+        }
+    }
+
+    /// The address for clients: `127.0.0.1:{port}`.
+    #[must_use]
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The port that it listens on, also while it is stopped.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it keeps its data and its output.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Stops it in an orderly way (SIGTERM).
+    ///
+    /// # Errors
+    /// [`ServiceError::NotRunning`], or [`ServiceError::Deadline`] when it does not end.
+    pub fn stop(&mut self) -> Result<(), ServiceError> {
+        let mut process = self.process.take().ok_or_else(not_running)?;
+        process.signal("TERM")?;
+        match wait_until(DEADLINE, || process.ended())? {
+            Some(_) => Ok(()),
+            None => Err(self.late("end")),
+        }
+    }
+
+    /// Kills it (SIGKILL). What it acknowledged is in the page cache, so only the machine's end would lose it.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotRunning`], or what the operating system says.
+    pub fn kill(&mut self) -> Result<(), ServiceError> {
+        self.process.take().ok_or_else(not_running)?.kill()
+    }
+
+    /// Freezes it (SIGSTOP): connections stay open and nothing is answered.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotRunning`], or what the operating system says.
+    pub fn pause(&mut self) -> Result<(), ServiceError> {
+        let process = self.process.as_ref().ok_or_else(not_running)?;
+        process.signal("STOP")?;
+        wait_until(DEADLINE, || Ok(process.is_stopped().then_some(())))?.ok_or_else(|| self.late("stop"))
+    }
+
+    /// Lets it go on after [`Self::pause`] (SIGCONT).
+    ///
+    /// # Errors
+    /// [`ServiceError::NotRunning`], or what the operating system says.
+    pub fn resume(&mut self) -> Result<(), ServiceError> {
+        self.process.as_ref().ok_or_else(not_running)?.signal("CONT")
+    }
+
+    /// Starts it again on the same ports and data, killing it first where it still runs.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn restart(&mut self) -> Result<(), ServiceError> {
+        self.process = None;
+        let mut attempts = 0;
+        // The ports cannot change here; whoever took one in the meantime (a client's connection, mostly) may let go of it.
+        let process = wait_until(DEADLINE, || {
+            attempts += 1;
+            match self.attempt()? {
+                Attempt::Answers(process) => Ok(Some(process)),
+                Attempt::PortTaken(error) if attempts == PORTS_MAX => Err(error),
+                Attempt::PortTaken(_) => Ok(None),
+            }
+        })?;
+        self.process = Some(process.ok_or_else(|| self.late("start again"))?);
+        Ok(())
+    }
+
+    /// Starts it, and waits until it takes requests or has ended.
+    fn attempt(&self) -> Result<Attempt, ServiceError> {
+        let settings = self.directory().join("server.properties");
+        fs::write(&settings, self.settings()).doing(|| format!("writing {}", settings.display()))?;
+        let mut command = self.home.command("kafka.Kafka");
+        command.arg(&settings);
+        let mut process = Process::start(command, &self.output())?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let answer = wait_until(DEADLINE, || {
+            if process.ended()?.is_some() {
+                return Ok(Some(false));
+            }
+            let ready = fs::read_to_string(self.output()).is_ok_and(|text| text.contains(READY));
+            Ok((ready && TcpStream::connect(address).is_ok()).then_some(true))
+        })?;
+        match answer {
+            Some(true) => Ok(Attempt::Answers(process)),
+            Some(false) => {
+                let output = tail(&self.output());
+                let taken = output.contains("Address already in use");
+                let error = ServiceError::Ended { program: PROGRAM.to_owned(), output };
+                if taken { Ok(Attempt::PortTaken(error)) } else { Err(error) }
+            }
+            None => Err(self.late("answer")),
+        }
+    }
+
+    /// One node with everything replicated once, quick to let members join and leave, and with little memory.
+    fn settings(&self) -> String {
+        let (port, controller_port) = (self.port, self.controller_port);
+        let data = self.directory().join("data");
+        format!(
+            "process.roles=broker,controller\n\
+             node.id=1\n\
+             controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
+             controller.listener.names=CONTROLLER\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             log.dirs={}\n\
+             offsets.topic.replication.factor=1\n\
+             offsets.topic.num.partitions=1\n\
+             transaction.state.log.replication.factor=1\n\
+             transaction.state.log.min.isr=1\n\
+             transaction.state.log.num.partitions=1\n\
+             group.initial.rebalance.delay.ms=0\n\
+             group.min.session.timeout.ms=500\n\
+             num.network.threads=2\n\
+             num.io.threads=4\n\
+             num.recovery.threads.per.data.dir=1\n\
+             log.cleaner.threads=1\n\
+             log.cleaner.dedupe.buffer.size=4194304\n\
+             broker.heartbeat.interval.ms=300\n\
+             broker.session.timeout.ms=1500\n",
+            data.display()
+        )
+    }
+
+    fn output(&self) -> PathBuf {
+        self.directory().join("output")
+    }
+
+    fn late(&self, what: &str) -> ServiceError {
+        let output = tail(&self.output());
+        ServiceError::Deadline { program: PROGRAM.to_owned(), what: what.to_owned(), waited: DEADLINE, output }
+    }
+}
+
+fn not_running() -> ServiceError {
+    ServiceError::NotRunning { program: PROGRAM.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stops_is_killed_and_starts_again_on_its_port() {
+        let mut broker = KafkaBroker::start().unwrap_or_else(|error| panic!("{error}"));
+        let (port, address) = (broker.port(), broker.bootstrap());
+        let connects = || TcpStream::connect(&address).is_ok();
+        assert!(connects());
+        broker.pause().expect("paused");
+        broker.resume().expect("resumed");
+        broker.stop().expect("stopped");
+        assert!(!connects());
+        assert!(matches!(broker.stop(), Err(ServiceError::NotRunning { .. })));
+        assert!(matches!(broker.kill(), Err(ServiceError::NotRunning { .. })));
+        broker.restart().expect("started");
+        broker.kill().expect("killed");
+        assert!(!connects());
+        broker.restart().expect("started");
+        assert_eq!((broker.port(), connects()), (port, true));
+        let mut other = KafkaBroker { port, ..KafkaBroker::start().expect("started") };
+        let error = other.restart().expect_err("the port is taken");
+        assert!(matches!(&error, ServiceError::Ended { output, .. } if output.contains("in use")), "{error}");
+        drop(broker);
+        assert!(!connects());
+    }
+}
