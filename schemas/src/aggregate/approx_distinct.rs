@@ -203,10 +203,9 @@ mod tests {
     use super::*;
 
     /// The counts that sketches of `trials` different sets of `size` values give.
-    #[expect(clippy::cast_possible_wrap, reason = "small numbers")]
     fn counts(size: u64, trials: u64) -> Vec<f64> {
         let count = |trial: u64| {
-            let values = (0..size).map(|value| (trial << 32 | value) as i64).collect::<Int64Array>();
+            let values = (0..size).map(|value| (trial * 1_000_000 + value) as i64).collect::<Int64Array>();
             let arrays: [ArrayRef; 1] = [Arc::new(values)];
             let (mut sketch, values) = (Distinct::empty(), Distinct::values(&arrays).expect("integers"));
             (0..arrays[0].len()).for_each(|row| sketch.update(&values, row));
