@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use object_store::memory::InMemory;
 use riomar_batch_layer::runs::ViewOutcome;
-use riomar_event_log::{SystemClock, clock::ManualClock};
+use riomar_event_log::{EmbeddedLog, SystemClock, clock::ManualClock};
 use riomar_schemas::{EventDecoder, record::RecordBody};
 use riomar_serving_layer::query::QueryLimits;
 use riomar_speed_layer::MemoryStore;

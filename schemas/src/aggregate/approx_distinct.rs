@@ -195,3 +195,40 @@ impl AggregateUDFImpl for ApproxDistinct {
         AggregateOrderSensitivity::Insensitive
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+
+    use super::*;
+
+    /// The counts that sketches of `trials` different sets of `size` values give.
+    fn counts(size: u64, trials: u64) -> Vec<f64> {
+        let count = |trial: u64| {
+            let values = (0..size).map(|value| (trial * 1_000_000 + value) as i64).collect::<Int64Array>();
+            let arrays: [ArrayRef; 1] = [Arc::new(values)];
+            let (mut sketch, values) = (Distinct::empty(), Distinct::values(&arrays).expect("integers"));
+            (0..arrays[0].len()).for_each(|row| sketch.update(&values, row));
+            match Distinct::value(Some(&mut sketch), &()) {
+                ScalarValue::Int64(Some(count)) => count as f64,
+                other => panic!("{other}"),
+            }
+        };
+        (0..trials).map(count).collect()
+    }
+
+    /// What docs/sql.md promises.
+    #[test]
+    fn the_error_is_what_the_documentation_says() {
+        for size in [1, 5, 20] {
+            let counts = counts(size, 200);
+            assert!(counts.iter().filter(|count| **count == size as f64).count() >= 180, "{size}: {counts:?}");
+            assert!(counts.iter().all(|count| (count - size as f64).abs() <= 2.0), "{size}: {counts:?}");
+        }
+        for size in [1_000, 50_000] {
+            let errors: Vec<f64> = counts(size, 100).iter().map(|count| (count / size as f64 - 1.0).abs()).collect();
+            let within = |error: f64| errors.iter().filter(|found| **found <= error).count();
+            assert!(within(0.015) >= 60 && within(0.031) >= 90 && within(0.046) >= 99, "{size}: {errors:?}");
+        }
+    }
+}

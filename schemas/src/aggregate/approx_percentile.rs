@@ -131,3 +131,43 @@ impl AggregateUDFImpl for ApproxPercentile {
         AggregateOrderSensitivity::Insensitive
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How far the rank of an answer is from the one asked for, merged from 50 parts.
+    fn rank_error(values: &[f64], rank: f64) -> f64 {
+        let mut whole = Quantiles::empty();
+        for part in 0..50 {
+            let mut digest = Quantiles::empty();
+            values.iter().skip(part).step_by(50).for_each(|value| digest.0.update(*value));
+            whole.merge(&digest.to_bytes()).expect("a digest");
+        }
+        let ScalarValue::Float64(Some(answer)) = Quantiles::value(Some(&mut whole), &rank) else { panic!("no answer") };
+        let share = |count: usize| count as f64 / values.len() as f64;
+        let below = share(values.iter().filter(|value| **value < answer).count());
+        let up_to = share(values.iter().filter(|value| **value <= answer).count());
+        (below - rank).max(rank - up_to).max(0.0)
+    }
+
+    /// What docs/sql.md promises.
+    #[test]
+    fn the_error_is_what_the_documentation_says() {
+        // Multiples of the golden ratio are spread evenly, in no order.
+        let spread = |count: u32| (1..=count).map(|i| (f64::from(i) * 0.618_033_988_749_895).fract());
+        let heavy = |x: f64| (1.0 - x).powi(-3);
+        let steps = |x: f64| (x * 20.0).floor();
+        for count in [100, 1_000, 20_000] {
+            for (rank, error_max) in [(0.01, 0.0005), (0.1, 0.005), (0.5, 0.005), (0.95, 0.005), (0.99, 0.0005)] {
+                let error_max = if count <= 100 { 0.0 } else { error_max };
+                for values in [spread(count).collect::<Vec<_>>(), spread(count).map(heavy).collect()] {
+                    let error = rank_error(&values, rank);
+                    assert!(error <= error_max + 1e-12, "{error} at rank {rank} of {count} values");
+                }
+                let error = rank_error(&spread(count).map(steps).collect::<Vec<_>>(), rank);
+                assert!(error <= 0.015, "{error} at rank {rank} of {count} values that repeat");
+            }
+        }
+    }
+}

@@ -15,11 +15,13 @@ use datafusion::{
     common::{DFSchema, exec_err, plan_err},
     error::Result,
     logical_expr::{
-        ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+        ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
         planner::{ExprPlanner, PlannerResult, RawBinaryExpr},
     },
     sql::sqlparser::ast::BinaryOperator,
 };
+
+use super::wrapped::{Around, wrapped};
 
 /// Bytes of text that one call may make for a batch of rows.
 pub(crate) const TEXT_BYTES_MAX: usize = 64 << 20;
@@ -46,44 +48,14 @@ const CAPPED: &[(&str, Growth)] = &[
 /// The function itself, or its capped form where it multiplies text.
 pub(super) fn cap(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
     match CAPPED.iter().find(|(name, _)| *name == function.name()) {
-        Some((_, growth)) => Arc::new(ScalarUDF::new_from_impl(Capped { inner: function, growth: *growth })),
+        Some((_, growth)) => wrapped(function, *growth),
         None => function,
     }
 }
 
-/// A function that refuses to make more than [`TEXT_BYTES_MAX`].
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Capped {
-    inner: Arc<ScalarUDF>,
-    growth: Growth,
-}
-
-impl ScalarUDFImpl for Capped {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.inner.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
-    }
-
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(arg_types)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<arrow::datatypes::FieldRef> {
-        self.inner.return_field_from_args(args)
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        self.inner.coerce_types(arg_types)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+/// Refuses to make more than [`TEXT_BYTES_MAX`].
+impl Around for Growth {
+    fn call(&self, inner: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows.max(1);
         let bytes = |value: &ColumnarValue| match value {
             ColumnarValue::Array(array) => text_bytes(array),
@@ -94,7 +66,7 @@ impl ScalarUDFImpl for Capped {
             Some(ColumnarValue::Scalar(scalar)) => scalar.to_array().map_or(0, |array| text_bytes(&array)),
             None => 0,
         };
-        let result = match self.growth {
+        let result = match self {
             Growth::Sum => args.args.iter().map(bytes).fold(0, usize::saturating_add),
             // An empty pattern matches between all bytes and at both ends.
             Growth::Product => {
@@ -102,8 +74,8 @@ impl ScalarUDFImpl for Capped {
                 places.saturating_mul(longest(args.args.get(2)).saturating_add(1))
             }
         };
-        check(self.name(), result)?;
-        self.inner.invoke_with_args(args)
+        check(inner.name(), result)?;
+        inner.invoke_with_args(args)
     }
 }
 

@@ -4,57 +4,32 @@ use std::sync::Arc;
 
 use arrow::{
     array::{AsArray, PrimitiveArray},
-    datatypes::{DataType, TimestampMicrosecondType},
+    datatypes::TimestampMicrosecondType,
 };
 use chrono::{DateTime, Datelike, NaiveDate};
 use datafusion::{
     error::Result,
-    logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature},
+    logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF},
     scalar::ScalarValue,
 };
 
+use super::wrapped::{Around, wrapped};
 use crate::stream::timestamp_type;
 
 const SECOND_US: i64 = 1_000_000;
 const DAY_US: i64 = 86_400 * SECOND_US;
 
-/// DataFusion's function, but for TIMESTAMPs in microseconds and UTC.
+/// Answers for TIMESTAMPs in microseconds and UTC.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct DateTrunc {
-    inner: Arc<ScalarUDF>,
-}
+struct EveryTimestamp;
 
 /// The function itself, or the one that takes every TIMESTAMP where it is `date_trunc`.
 pub(super) fn widen(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
-    if function.name() == "date_trunc" { Arc::new(ScalarUDF::new_from_impl(DateTrunc { inner: function })) } else { function }
+    if function.name() == "date_trunc" { wrapped(function, EveryTimestamp) } else { function }
 }
 
-impl ScalarUDFImpl for DateTrunc {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.inner.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.inner.signature()
-    }
-
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(arg_types)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<arrow::datatypes::FieldRef> {
-        self.inner.return_field_from_args(args)
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        self.inner.coerce_types(arg_types)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+impl Around for EveryTimestamp {
+    fn call(&self, inner: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let unit = match args.args.as_slice() {
             [ColumnarValue::Scalar(ScalarValue::Utf8(Some(unit)) | ScalarValue::Utf8View(Some(unit))), time]
                 if time.data_type() == timestamp_type() =>
@@ -63,7 +38,7 @@ impl ScalarUDFImpl for DateTrunc {
             }
             _ => None,
         };
-        let Some(unit) = unit else { return self.inner.invoke_with_args(args) };
+        let Some(unit) = unit else { return inner.invoke_with_args(args) };
         let times = args.args[1].to_array(args.number_rows)?;
         let truncated: PrimitiveArray<TimestampMicrosecondType> =
             times.as_primitive::<TimestampMicrosecondType>().unary(|time_us| unit.truncate(time_us));

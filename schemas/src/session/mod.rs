@@ -3,6 +3,7 @@
 mod capped;
 mod cooperative;
 mod date_trunc;
+mod wrapped;
 
 use std::sync::{Arc, LazyLock};
 
