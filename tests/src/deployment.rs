@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use riomar_event_log::{KafkaLog, KafkaSettings, Log, ReadLimit, SystemClock};
-use riomar_infra::{KafkaBroker, RedisOptions, RedisServer, S3Server};
+use riomar_infra::{KafkaBroker, RedisServer, S3Server};
 use riomar_schemas::{Name, Offset, PartitionId};
 use serde_json::json;
 use tempfile::TempDir;
@@ -45,7 +45,7 @@ impl Deployment {
     /// When a service is missing or does not start.
     pub async fn start(sql: &str) -> Self {
         let kafka = KafkaBroker::start().unwrap_or_else(|error| panic!("{error}"));
-        let redis = RedisServer::start(RedisOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+        let redis = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
         let s3 = S3Server::start().unwrap_or_else(|error| panic!("{error}"));
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(directory.path().join("schemas")).expect("a writable directory");
