@@ -20,8 +20,14 @@ const CONFIGURATION: &str = "[batch]\nevery = \"2s\"\nlanding_age_max = \"1s\"\n
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The processes: a name, and the role.
-pub const PROCESSES: [(&str, &str); 6] =
-    [("ingest", "ingest"), ("speed-1", "speed"), ("speed-2", "speed"), ("batch-1", "batch"), ("batch-2", "batch"), ("serve", "serve")];
+pub const PROCESSES: [(&str, &str); 6] = [
+    ("ingest", "ingest"),
+    ("speed-1", "speed"),
+    ("speed-2", "speed"),
+    ("batch-1", "batch"),
+    ("batch-2", "batch"),
+    ("serve", "serve"),
+];
 
 /// The services, and the processes that run on them.
 #[derive(Debug)]
@@ -131,7 +137,8 @@ impl Deployment {
     /// # Errors
     /// No answer.
     pub async fn ask(&self, view: &str) -> Result<Answer, String> {
-        let request = self.http.post(format!("{}/v1/sql", self.url("serve"))).json(&json!({"sql": format!("SELECT * FROM {view}")}));
+        let request =
+            self.http.post(format!("{}/v1/sql", self.url("serve"))).json(&json!({"sql": format!("SELECT * FROM {view}")}));
         let response = request.send().await.map_err(|error| error.to_string())?;
         let (status, text) = (response.status(), response.text().await.map_err(|error| error.to_string())?);
         if !status.is_success() {

@@ -5,7 +5,8 @@ use super::{file::distance, keys};
 /// What variables meant for Riomar begin with.
 pub const PREFIX: &str = "RIOMAR_";
 /// Variables that Riomar's own tests read; what they start inherits them.
-const OF_TESTS: [&str; 5] = ["RIOMAR_SAMPLE_DATA", "RIOMAR_KAFKA_HOME", "RIOMAR_SEED", "RIOMAR_SCHEDULES", "RIOMAR_CRASH_POINT"];
+const OF_TESTS: [&str; 6] =
+    ["RIOMAR_SAMPLE_DATA", "RIOMAR_KAFKA_HOME", "RIOMAR_SEED", "RIOMAR_SCHEDULES", "RIOMAR_FAULTS", "RIOMAR_CRASH_POINT"];
 /// Edits that a slip of the pen is away from what was meant.
 const SLIP_EDITS_MAX: usize = 2;
 

@@ -12,7 +12,6 @@ use riomar_tests::{
     catalog::{PARTITIONS, READINGS, SQL, VIEWS},
     check::check_answer,
     deployment::{Deployment, PROCESSES},
-    process::eventually,
     workload::{Workload, ndjson},
 };
 
@@ -49,8 +48,12 @@ impl Storm {
             refusals: 0,
             trail: String::new(),
         };
+        let began = Instant::now();
         for (name, _) in PROCESSES {
-            eventually(&format!("{name} to be ready"), async || storm.deployment.is_ready(name).await.then_some(())).await;
+            while !storm.deployment.is_ready(name).await {
+                assert!(began.elapsed() < RECOVERY, "{name} is not ready:\n{}", storm.deployment.output());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
         storm
     }
@@ -154,7 +157,9 @@ impl Storm {
                     let ends: Vec<_> = log.iter().map(|log| log.records.last().map_or(0, |last| last.offset.0 + 1)).collect();
                     // A cut that was appended after the answer is no event.
                     let behind = answer.through(view.name, PARTITIONS).iter().zip(&ends).zip(&log).any(|((through, _), log)| {
-                        log.records.iter().any(|record| record.offset.0 >= *through && matches!(record.body, RecordBody::Event(_)))
+                        log.records
+                            .iter()
+                            .any(|record| record.offset.0 >= *through && matches!(record.body, RecordBody::Event(_)))
                     });
                     if !behind && answer.receipt.degraded.is_empty() {
                         break;
