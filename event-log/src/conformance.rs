@@ -15,6 +15,7 @@ use riomar_schemas::{
 use crate::{
     error::LogError,
     log::{Log, PartitionBounds, ReadLimit},
+    membership::{Membership, Share},
 };
 
 /// How long a check waits for what must happen at once.
@@ -38,6 +39,14 @@ pub async fn all<Made: Future<Output = Arc<dyn Log>>>(make: impl Fn() -> Made) {
     an_append_wakes_a_reader(make().await).await;
     a_wait_ends(make().await).await;
     append_times_never_run_backwards(make().await).await;
+    one_member_works_on_every_partition(make().await).await;
+    added_partitions_reach_the_members(make().await).await;
+}
+
+/// Runs the checks of a log that several processes have open; `make` gives two of them at once, each of its own but the same log.
+pub async fn all_shared<Made: Future<Output = [Arc<dyn Log>; 2]>>(make: impl Fn() -> Made) {
+    what_one_appends_another_reads(make().await).await;
+    members_share_the_partitions(make().await).await;
 }
 
 /// Partitions are created once, can become more, and never fewer.
@@ -114,8 +123,17 @@ pub async fn reads_obey_their_limit(log: Arc<dyn Log>) {
         let got = log.read(&stream, P0, Offset(0), limit).await.expect("reads");
         assert_eq!(got.len(), expected, "{limit:?}");
     }
-    let got = read(&*log, &stream, P0, 7).await;
-    assert_eq!(got.iter().map(|record| record.offset.0).collect::<Vec<_>>(), [7, 8, 9]);
+    let got = log.read(&stream, P0, Offset(7), ALL).await.expect("reads");
+    assert_eq!((got.iter().map(|record| record.offset.0).collect::<Vec<_>>(), got.next), (vec![7, 8, 9], Offset(10)));
+    let (mut from, mut offsets) = (Offset(0), Vec::new());
+    while offsets.len() < 10 {
+        let limit = ReadLimit { records: 100, bytes: 35, wait: Duration::ZERO };
+        let step = log.read(&stream, P0, from, limit).await.expect("reads");
+        assert!(!step.is_empty() && step.next > from, "{from}: {step:?}");
+        offsets.extend(step.iter().map(|record| record.offset.0));
+        from = step.next;
+    }
+    assert_eq!(offsets, (0..10).collect::<Vec<_>>(), "what does not fit comes with the next read");
     assert_eq!(read(&*log, &stream, P0, 10).await, []);
 }
 
@@ -227,7 +245,7 @@ pub async fn a_wait_ends(log: Arc<dyn Log>) {
     log.create(&stream, 1).await.expect("creates");
     let limit = ReadLimit { wait: Duration::from_millis(20), ..ALL };
     let read = log.read(&stream, P0, Offset(0), limit);
-    assert_eq!(tokio::time::timeout(DEADLINE, read).await.expect("the wait ends").expect("reads"), []);
+    assert_eq!(tokio::time::timeout(DEADLINE, read).await.expect("the wait ends").expect("reads").records, []);
 }
 
 /// Within a partition a later record never has an earlier append time.
@@ -239,6 +257,76 @@ pub async fn append_times_never_run_backwards(log: Arc<dyn Log>) {
     }
     let times: Vec<_> = read(&*log, &stream, P0, 0).await.iter().map(|record| record.append_time_ms).collect();
     assert!(times.is_sorted() && times[0] > 0, "{times:?}");
+}
+
+/// Who is alone in a group works on all partitions of its streams, and on none of other streams.
+pub async fn one_member_works_on_every_partition(log: Arc<dyn Log>) {
+    let streams = [name("joined_a"), name("joined_b")];
+    log.create(&streams[0], 3).await.expect("creates");
+    log.create(&streams[1], 1).await.expect("creates");
+    log.create(&name("not_joined"), 1).await.expect("creates");
+    let expected = share(&[(&streams[0], 3), (&streams[1], 1)]);
+    let mut member = log.join("conformance", &streams).await.expect("joins");
+    settles(&mut member, &expected).await;
+    // Another group is another division.
+    let mut other = log.join("conformance_other", &streams[..1]).await.expect("joins");
+    settles(&mut other, &share(&[(&streams[0], 3)])).await;
+    assert_eq!(member.share(), expected);
+    assert_eq!(log.join("conformance_idle", &[]).await.expect("joins").share(), Share::new());
+}
+
+/// Partitions that are added, and streams that are created, come to those who have joined.
+pub async fn added_partitions_reach_the_members(log: Arc<dyn Log>) {
+    let (stream, later) = (name("growing"), name("later"));
+    log.create(&stream, 1).await.expect("creates");
+    let mut member = log.join("conformance", &[stream.clone(), later.clone()]).await.expect("joins");
+    settles(&mut member, &share(&[(&stream, 1)])).await;
+    log.create(&stream, 3).await.expect("adds");
+    settles(&mut member, &share(&[(&stream, 3)])).await;
+    log.create(&later, 2).await.expect("creates");
+    settles(&mut member, &share(&[(&stream, 3), (&later, 2)])).await;
+}
+
+/// What was appended through one is read through another, which was there first.
+pub async fn what_one_appends_another_reads([one, another]: [Arc<dyn Log>; 2]) {
+    let stream = name("shared");
+    one.create(&stream, 1).await.expect("creates");
+    another.create(&stream, 1).await.expect("is there");
+    assert_eq!(read(&*another, &stream, P0, 0).await, []);
+    append(&*one, &stream, P0, &["a"]).await;
+    append(&*another, &stream, P0, &["b"]).await;
+    for log in [&one, &another] {
+        assert_eq!(texts(&read(&**log, &stream, P0, 0).await), ["a", "b"]);
+    }
+    one.create(&stream, 2).await.expect("adds");
+    append(&*another, &stream, P1, &["c"]).await;
+    assert_eq!(texts(&read(&*one, &stream, P1, 0).await), ["c"]);
+}
+
+/// Members of a group have each partition between them once, and whoever leaves leaves its share to the others.
+pub async fn members_share_the_partitions([one, another]: [Arc<dyn Log>; 2]) {
+    let stream = name("divided");
+    one.create(&stream, 4).await.expect("creates");
+    let all = share(&[(&stream, 4)]);
+    let mut first = one.join("conformance", std::slice::from_ref(&stream)).await.expect("joins");
+    settles(&mut first, &all).await;
+    let mut second = another.join("conformance", std::slice::from_ref(&stream)).await.expect("joins");
+    let seconds =
+        tokio::time::timeout(DEADLINE, second.wait_for(|share| share.len() == 2)).await.expect("gets half").expect("open");
+    let rest: Share = all.difference(&seconds).cloned().collect();
+    settles(&mut first, &rest).await;
+    drop(first);
+    settles(&mut second, &all).await;
+}
+
+/// So many partitions of these streams.
+fn share(streams: &[(&Name, u32)]) -> Share {
+    streams.iter().flat_map(|(name, partitions)| (0..*partitions).map(|p| ((*name).clone(), PartitionId(p)))).collect()
+}
+
+async fn settles(member: &mut Membership, expected: &Share) {
+    let settled = tokio::time::timeout(DEADLINE, member.wait_for(|share| share == expected)).await;
+    assert!(settled.is_ok_and(|share| share.is_ok()), "the share is {:?}, expected is {expected:?}", member.share());
 }
 
 fn name(text: &str) -> Name {
@@ -255,7 +343,7 @@ async fn append(log: &dyn Log, stream: &Name, partition: PartitionId, texts: &[&
 }
 
 async fn read(log: &dyn Log, stream: &Name, partition: PartitionId, from: u64) -> Vec<Record> {
-    log.read(stream, partition, Offset(from), ALL).await.expect("reads")
+    log.read(stream, partition, Offset(from), ALL).await.expect("reads").records
 }
 
 async fn bounds(log: &dyn Log, stream: &Name, partition: PartitionId) -> (u64, u64) {

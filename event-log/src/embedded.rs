@@ -31,28 +31,19 @@ use std::{
 };
 
 use async_trait::async_trait;
-use riomar_schemas::{
-    Name, Offset, PartitionId,
-    limits::STREAM_PARTITIONS_MAX,
-    record::{Record, RecordBody},
-};
+use riomar_schemas::{Name, Offset, PartitionId, record::RecordBody};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::{
     clock::Clock,
     error::LogError,
-    log::{Log, PartitionBounds, ReadLimit},
+    log::{self, Log, PartitionBounds, QUEUE_BYTES_MAX, ReadLimit, ReadRecords},
+    membership::Membership,
 };
 use committer::{Append, Command, Committer, Reply};
 use partitions::{Partition, Streams};
 use store::{SharedStore, Store};
 
-/// Bytes of event text that one append may bring.
-pub const APPEND_BYTES_MAX: usize = 32 << 20;
-/// Records that one append may bring.
-pub const APPEND_RECORDS_MAX: usize = 1 << 18;
-/// Bytes of event text that may wait for the committer; more appends wait until there is room.
-pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Appends that may wait for the committer; more wait until there is room.
 pub const QUEUE_APPENDS_MAX: usize = 1024;
 /// Bytes that must stay free on the disk. Below it appends are refused, before a write can fail half-way: reading goes on, and
@@ -137,7 +128,7 @@ impl EmbeddedLog {
     /// Hands a command to the committer and waits for its answer.
     async fn command<T>(&self, bytes: usize, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, LogError> {
         let share = bytes.max(QUEUE_BYTES_MAX / QUEUE_APPENDS_MAX);
-        let share = u32::try_from(share).map_err(|_| too_large("QUEUE_BYTES_MAX", bytes, QUEUE_BYTES_MAX))?;
+        let share = u32::try_from(share.min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(share).await.map_err(|_| closed())?;
         let (sender, answer) = oneshot::channel();
         let reply = Reply::new(sender, room);
@@ -166,22 +157,13 @@ impl Drop for EmbeddedLog {
 #[async_trait]
 impl Log for EmbeddedLog {
     async fn create(&self, stream: &Name, partitions: u32) -> Result<(), LogError> {
-        if partitions > STREAM_PARTITIONS_MAX {
-            let (found, max) = (u64::from(partitions), u64::from(STREAM_PARTITIONS_MAX));
-            return Err(LogError::LimitExceeded { limit: "STREAM_PARTITIONS_MAX", found, max });
-        }
+        log::check_partitions(partitions)?;
         let stream = stream.clone();
         self.command(0, |reply| Command::Create { stream, partitions, reply }).await
     }
 
     async fn append(&self, stream: &Name, records: Vec<(PartitionId, RecordBody)>) -> Result<Vec<Offset>, LogError> {
-        if records.len() > APPEND_RECORDS_MAX {
-            return Err(too_large("APPEND_RECORDS_MAX", records.len(), APPEND_RECORDS_MAX));
-        }
-        let bytes = records.iter().map(|(_, body)| codec::body_bytes(body)).sum();
-        if bytes > APPEND_BYTES_MAX {
-            return Err(too_large("APPEND_BYTES_MAX", bytes, APPEND_BYTES_MAX));
-        }
+        let bytes = log::check_append(&records)?;
         let records = records
             .into_iter()
             .map(|(partition, body)| Ok((self.partition(stream, partition)?, body)))
@@ -192,7 +174,7 @@ impl Log for EmbeddedLog {
         self.command(bytes, |reply| Command::Append(Append { records, bytes, reply })).await
     }
 
-    async fn read(&self, stream: &Name, partition: PartitionId, from: Offset, limit: ReadLimit) -> Result<Vec<Record>, LogError> {
+    async fn read(&self, stream: &Name, partition: PartitionId, from: Offset, limit: ReadLimit) -> Result<ReadRecords, LogError> {
         let state = self.partition(stream, partition)?;
         let out_of_range = |bounds: PartitionBounds| LogError::OutOfRange {
             stream: stream.clone(),
@@ -212,7 +194,7 @@ impl Log for EmbeddedLog {
             return Err(out_of_range(bounds));
         }
         if from == bounds.end || limit.records == 0 {
-            return Ok(Vec::new());
+            return Ok(ReadRecords::none(from));
         }
         // On a thread that may block: a block that is not cached is read from disk, and decoding a full step takes milliseconds.
         let (store, key) = (self.store.clone(), state.key());
@@ -224,7 +206,8 @@ impl Log for EmbeddedLog {
                 return Err(out_of_range(bounds));
             }
         }
-        records
+        let records = records?;
+        Ok(ReadRecords { next: records.last().map_or(from, |record| record.offset.next()), records })
     }
 
     async fn bounds(&self, stream: &Name, partition: PartitionId) -> Result<PartitionBounds, LogError> {
@@ -258,6 +241,11 @@ impl Log for EmbeddedLog {
         })
         .await
     }
+
+    /// This process is the only one that has the log open, so it works on all partitions.
+    async fn join(&self, _: &str, streams: &[Name]) -> Result<Membership, LogError> {
+        self.streams.join(streams)
+    }
 }
 
 /// Runs what may block on a thread that may.
@@ -267,10 +255,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, LogError> 
         Err(error) if error.is_panic() => Err(LogError::Damaged(format!("reading it failed: {error}"))),
         Err(_) => Err(LogError::Unavailable("the process is shutting down".into())),
     }
-}
-
-fn too_large(limit: &'static str, found: usize, max: usize) -> LogError {
-    LogError::LimitExceeded { limit, found: found as u64, max: max as u64 }
 }
 
 fn closed() -> LogError {

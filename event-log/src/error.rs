@@ -46,6 +46,9 @@ pub enum LogError {
     /// The log cannot take or give records now; the same call may succeed later. Nothing of a failed append was acknowledged.
     #[error("the log is not available: {0}")]
     Unavailable(String),
+    /// A setting of the log, or of the service behind it, would break a promise: change it as the text says.
+    #[error("{0}")]
+    Misconfigured(String),
     /// What the log holds is damaged: it is never skipped over.
     #[error("the log is damaged: {0}")]
     Damaged(String),

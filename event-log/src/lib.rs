@@ -1,6 +1,6 @@
 //! The log seam: append to and read from the partitioned, ordered record of a stream.
 //!
-//! [`Log`] is the seam; [`embedded`] keeps it in one directory. [`reader`] is the deduplicating, epoch-counting reader that
+//! [`Log`] is the seam; [`embedded`] keeps it in one directory, [`kafka`] in a Kafka cluster. [`reader`] is the deduplicating, epoch-counting reader that
 //! landing and the speed layer share. [`conformance`] is what every implementation must pass.
 
 pub mod clock;
@@ -8,7 +8,9 @@ pub mod conformance;
 pub mod embedded;
 mod error;
 pub mod history;
+pub mod kafka;
 mod log;
+mod membership;
 pub mod quarantine;
 pub mod reader;
 
@@ -16,5 +18,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use embedded::EmbeddedLog;
 pub use error::LogError;
 pub use history::History;
-pub use log::{Log, PartitionBounds, ReadLimit};
+pub use kafka::{KafkaLog, KafkaSettings};
+pub use log::{APPEND_BYTES_MAX, APPEND_RECORDS_MAX, Log, PartitionBounds, QUEUE_BYTES_MAX, ReadLimit, ReadRecords};
+pub use membership::{Membership, Share};
 pub use reader::{EpochReader, ReadStep};

@@ -5,6 +5,7 @@
 //! - A record is a duplicate if an earlier *kept* record of the partition has its id, in the same epoch or in the `dedup_epochs`
 //!   epochs before it. A duplicate does not prolong the memory of its id.
 //! - A record that breaks its stream's schema has no id, and is returned for quarantine.
+//! - An offset at which there is no record (a log may keep some for itself) is passed over, and changes nothing.
 //!
 //! A record is decoded once: by whoever lands it. A reader that is opened below the landed position takes the rows up to there from
 //! the master dataset, and only what has not landed from the log. The log may still hold the older records, but what they decode to
@@ -31,7 +32,7 @@ use riomar_schemas::{
 use crate::{
     error::LogError,
     history::History,
-    log::{Log, ReadLimit},
+    log::{Log, ReadLimit, ReadRecords},
 };
 use ids::KeptIds;
 use past::Past;
@@ -145,7 +146,7 @@ impl EpochReader {
             return self.next_of_past(past, limit).await;
         }
         match self.log.read(&self.stream.name, self.partition, self.position.offset, limit).await {
-            Ok(records) => self.fold(records),
+            Ok(read) => self.fold(read),
             Err(trimmed @ LogError::OutOfRange { wanted, start, .. }) if wanted < start => match self.open_past().await? {
                 Some(past) => self.next_of_past(past, limit).await,
                 None => Err(trimmed),
@@ -167,12 +168,12 @@ impl EpochReader {
         while self.position.offset < target.offset {
             let remaining = usize::try_from(target.offset.0 - self.position.offset.0).unwrap_or(usize::MAX);
             let limit = ReadLimit { records: remaining.min(REPLAY.records), ..REPLAY };
-            let mut records = self.log.read(&self.stream.name, self.partition, self.position.offset, limit).await?;
-            records.retain(|record| record.offset < target.offset);
-            if records.is_empty() {
+            let mut read = self.log.read(&self.stream.name, self.partition, self.position.offset, limit).await?;
+            read.records.retain(|record| record.offset < target.offset);
+            if read.next <= self.position.offset {
                 return Err(self.log_ends_before(target.offset).await?);
             }
-            self.fold(records)?;
+            self.fold(read)?;
         }
         self.position = target;
         self.ids.enter(target.epoch);
@@ -186,11 +187,10 @@ impl EpochReader {
     }
 
     /// Takes the step over these records: the only place where the rules are.
-    fn fold(&mut self, records: Vec<Record>) -> Result<ReadStep, LogError> {
-        if let Some(first) = records.first()
-            && first.offset < self.position.offset
-        {
-            let (from, got) = (self.position.offset, first.offset);
+    fn fold(&mut self, read: ReadRecords) -> Result<ReadStep, LogError> {
+        let got = read.first().map_or(read.next, |first| first.offset);
+        if got < self.position.offset {
+            let from = self.position.offset;
             return Err(LogError::Damaged(format!("a read from offset {from} returned the record at {got}")));
         }
         let from = self.position;
@@ -199,7 +199,8 @@ impl EpochReader {
         let mut undecodable = Vec::new();
         let mut cuts = Vec::new();
         let mut event_time_max_us = None;
-        for Record { offset, append_time_ms, body } in records {
+        let next = read.next;
+        for Record { offset, append_time_ms, body } in read {
             to.offset = offset.next();
             match body {
                 RecordBody::Cut(cut) if cut > to.epoch => {
@@ -221,6 +222,8 @@ impl EpochReader {
                 },
             }
         }
+        // Behind offsets at which there is no record, as far as the log knows of them.
+        to.offset = to.offset.max(next);
         self.position = to;
         Ok(ReadStep { from, to, rows: self.decoder.finish(), duplicates, undecodable, cuts, event_time_max_us })
     }

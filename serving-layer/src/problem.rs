@@ -251,6 +251,9 @@ fn log_kind(error: &LogError) -> ProblemKind {
             S::SERVICE_UNAVAILABLE,
             RETRY_UNAVAILABLE_SECONDS,
         ),
+        LogError::Misconfigured(_) => {
+            permanent("log_misconfigured", "The log is not set up as it must be", S::INTERNAL_SERVER_ERROR)
+        }
         LogError::Damaged(_) => permanent("log_damaged", "The log is damaged", S::INTERNAL_SERVER_ERROR),
         LogError::OutOfRange { .. } | LogError::UnknownPartition { .. } | LogError::LimitExceeded { .. } => {
             permanent("internal", "Internal error", S::INTERNAL_SERVER_ERROR)

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use riomar_event_log::EpochReader;
+use riomar_event_log::{EpochReader, Membership, ReadRecords};
 use riomar_schemas::{
     ReaderPosition,
     record::{Record, RecordBody},
@@ -51,14 +51,15 @@ impl Log for Sparse {
         Ok(Vec::new())
     }
 
-    async fn read(&self, _: &Name, _: PartitionId, from: Offset, limit: ReadLimit) -> Result<Vec<Record>, LogError> {
+    async fn read(&self, _: &Name, _: PartitionId, from: Offset, limit: ReadLimit) -> Result<ReadRecords, LogError> {
         self.reads.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let record = |(offset, time): (&u64, &i64)| Record {
             offset: Offset(*offset),
             append_time_ms: *time,
             body: RecordBody::Cut(riomar_schemas::Epoch(0)),
         };
-        Ok(self.append_times_ms.range(from.0..).take(limit.records).map(record).collect())
+        let records: Vec<_> = self.append_times_ms.range(from.0..).take(limit.records).map(record).collect();
+        Ok(ReadRecords { next: records.last().map_or(from, |last| last.offset.next()), records })
     }
 
     async fn bounds(&self, _: &Name, _: PartitionId) -> Result<PartitionBounds, LogError> {
@@ -71,6 +72,10 @@ impl Log for Sparse {
 
     async fn trim(&self, _: &Name, _: PartitionId, _: Offset) -> Result<(), LogError> {
         Ok(())
+    }
+
+    async fn join(&self, _: &str, _: &[Name]) -> Result<Membership, LogError> {
+        Err(LogError::Unavailable("nobody joins here".to_owned()))
     }
 }
 
@@ -221,7 +226,7 @@ impl Log for Failing {
         self.inner.append(stream, records).await
     }
 
-    async fn read(&self, stream: &Name, partition: PartitionId, from: Offset, limit: ReadLimit) -> Result<Vec<Record>, LogError> {
+    async fn read(&self, stream: &Name, partition: PartitionId, from: Offset, limit: ReadLimit) -> Result<ReadRecords, LogError> {
         if partition == self.partition {
             return Err(LogError::Unavailable("injected".to_owned()));
         }
@@ -238,5 +243,9 @@ impl Log for Failing {
 
     async fn trim(&self, stream: &Name, partition: PartitionId, below: Offset) -> Result<(), LogError> {
         self.inner.trim(stream, partition, below).await
+    }
+
+    async fn join(&self, group: &str, streams: &[Name]) -> Result<Membership, LogError> {
+        self.inner.join(group, streams).await
     }
 }

@@ -13,6 +13,8 @@
 use bytes::Bytes;
 use riomar_schemas::{Epoch, Name, Offset, PartitionId, record::RecordBody};
 
+use crate::log::body_bytes;
+
 /// The version of all values that this build writes.
 const FORMAT: u8 = 1;
 const META: u8 = 0;
@@ -49,14 +51,6 @@ pub fn record_key(of: PartitionKey, offset: Offset) -> [u8; 17] {
 pub fn record_offset(key: &[u8]) -> Option<Offset> {
     let offset = key.get(9..)?;
     Some(Offset(u64::from_be_bytes(offset.try_into().ok()?)))
-}
-
-/// Bytes of a body beside its header.
-pub fn body_bytes(body: &RecordBody) -> usize {
-    match body {
-        RecordBody::Event(text) => text.len(),
-        RecordBody::Cut(_) => 8,
-    }
 }
 
 /// Writes a record's value over `buffer`.

@@ -1,15 +1,19 @@
 //! The streams and partitions of an open log, in memory.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use riomar_schemas::{Name, Offset, PartitionId};
 use tokio::sync::watch;
 
 use super::{closed, codec::PartitionKey};
-use crate::{error::LogError, log::PartitionBounds};
+use crate::{
+    error::LogError,
+    log::PartitionBounds,
+    membership::{Membership, Share},
+};
 
 /// A stream: the number the log gave it, and its partitions.
 #[derive(Debug, Clone)]
@@ -88,12 +92,69 @@ impl Partition {
 #[derive(Debug, Default)]
 pub struct Streams {
     by_name: RwLock<HashMap<Name, StreamState>>,
+    /// Who has to be told of a new partition. Locked behind `by_name` where both are.
+    members: Mutex<Members>,
+}
+
+/// The members, as long as the log is open.
+#[derive(Debug)]
+enum Members {
+    Open(Vec<Member>),
+    Closed,
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self::Open(Vec::new())
+    }
+}
+
+/// Someone who works on all partitions of some streams.
+#[derive(Debug)]
+struct Member {
+    streams: BTreeSet<Name>,
+    share: watch::Sender<Share>,
+}
+
+impl Member {
+    fn tell(&self, by_name: &HashMap<Name, StreamState>) {
+        let wanted = self.streams.iter().filter_map(|name| Some((name, by_name.get(name)?)));
+        let share: Share = wanted
+            .flat_map(|(name, stream)| stream.partitions.iter().map(|partition| (name.clone(), partition.key.partition)))
+            .collect();
+        self.share.send_if_modified(|told| {
+            let changed = *told != share;
+            *told = share;
+            changed
+        });
+    }
 }
 
 impl Streams {
     /// Adds or replaces a stream.
     pub fn put(&self, name: Name, stream: StreamState) {
-        self.by_name.write().unwrap_or_else(PoisonError::into_inner).insert(name, stream);
+        let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        by_name.insert(name, stream);
+        if let Members::Open(members) = &mut *self.members.lock().unwrap_or_else(PoisonError::into_inner) {
+            members.retain(|member| member.share.receiver_count() > 0);
+            members.iter().for_each(|member| member.tell(&by_name));
+        }
+    }
+
+    /// Makes someone a member who works on all partitions of these streams.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] once the log is closed.
+    pub fn join(&self, streams: &[Name]) -> Result<Membership, LogError> {
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        let Members::Open(members) = &mut *self.members.lock().unwrap_or_else(PoisonError::into_inner) else {
+            return Err(closed());
+        };
+        let (share, told) = watch::channel(Share::new());
+        let member = Member { streams: streams.iter().cloned().collect(), share };
+        member.tell(&by_name);
+        members.push(member);
+        Ok(Membership::new(told, ()))
     }
 
     /// A stream.
@@ -118,8 +179,12 @@ impl Streams {
         by_name.get(name).and_then(|stream| u32::try_from(stream.partitions.len()).ok()).unwrap_or_default()
     }
 
-    /// Wakes everyone who waits on a partition, with the news that the log is closed.
+    /// Wakes everyone who waits on a partition, with the news that the log is closed, and takes their share from the members.
     pub fn close(&self) {
+        let members = std::mem::replace(&mut *self.members.lock().unwrap_or_else(PoisonError::into_inner), Members::Closed);
+        if let Members::Open(members) = members {
+            members.iter().for_each(|member| drop(member.share.send_replace(Share::new())));
+        }
         for stream in self.by_name.read().unwrap_or_else(PoisonError::into_inner).values() {
             for partition in &stream.partitions {
                 partition.held.send_modify(|held| held.closed = true);

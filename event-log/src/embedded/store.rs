@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     error::LogError,
-    log::{PartitionBounds, ReadLimit},
+    log::{self, PartitionBounds, ReadLimit},
 };
 
 /// Bytes of records in memory before they are flushed to a file.
@@ -113,7 +113,7 @@ impl Store {
             }
             let (append_time_ms, body) = codec::decode_record(&value)
                 .ok_or_else(|| LogError::Damaged(format!("the record at offset {expected} has no known format")))?;
-            bytes += codec::body_bytes(&body);
+            bytes += log::body_bytes(&body);
             if !records.is_empty() && bytes > limit.bytes {
                 return Ok(records);
             }

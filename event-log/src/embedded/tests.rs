@@ -16,6 +16,7 @@ use super::*;
 use crate::{
     clock::{ManualClock, SystemClock},
     conformance,
+    log::APPEND_RECORDS_MAX,
 };
 
 const P0: PartitionId = PartitionId(0);

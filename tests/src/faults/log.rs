@@ -3,11 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use riomar_event_log::{Log, LogError, PartitionBounds, ReadLimit};
-use riomar_schemas::{
-    Name, Offset, PartitionId,
-    record::{Record, RecordBody},
-};
+use riomar_event_log::{Log, LogError, Membership, PartitionBounds, ReadLimit, ReadRecords};
+use riomar_schemas::{Name, Offset, PartitionId, record::RecordBody};
 
 use super::{CrashPoints, Dead};
 
@@ -41,7 +38,7 @@ impl Log for FaultLog {
         self.points.durable(format!("log append {kind} to {stream}"), dead, self.inner.append(stream, records)).await
     }
 
-    async fn read(&self, stream: &Name, partition: PartitionId, from: Offset, limit: ReadLimit) -> Result<Vec<Record>, LogError> {
+    async fn read(&self, stream: &Name, partition: PartitionId, from: Offset, limit: ReadLimit) -> Result<ReadRecords, LogError> {
         self.points.alive().map_err(dead)?;
         self.inner.read(stream, partition, from, limit).await
     }
@@ -58,5 +55,10 @@ impl Log for FaultLog {
 
     async fn trim(&self, stream: &Name, partition: PartitionId, below: Offset) -> Result<(), LogError> {
         self.points.durable(format!("log trim {stream}"), dead, self.inner.trim(stream, partition, below)).await
+    }
+
+    async fn join(&self, group: &str, streams: &[Name]) -> Result<Membership, LogError> {
+        self.points.alive().map_err(dead)?;
+        self.inner.join(group, streams).await
     }
 }

@@ -20,7 +20,7 @@ const NOT_SOURCES: &[&str] = &["target", ".git"];
 /// Which of Riomar's crates each crate may stand on: for use, and for its own tests.
 const CRATES: &[(&str, &[&str], &[&str])] = &[
     ("schemas", &[], &[]),
-    ("event-log", &["riomar-schemas"], &[]),
+    ("event-log", &["riomar-schemas"], &["riomar-infra"]),
     ("batch-layer", &["riomar-schemas", "riomar-event-log"], &[]),
     ("speed-layer", &["riomar-schemas", "riomar-event-log"], &["riomar-infra"]),
     ("serving-layer", &["riomar-schemas", "riomar-event-log", "riomar-batch-layer", "riomar-speed-layer"], &["riomar-infra"]),

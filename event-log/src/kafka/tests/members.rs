@@ -1,0 +1,55 @@
+//! Groups whose members come, leave and fall silent.
+
+use super::*;
+use crate::Share;
+
+/// Settings of a member that is soon missed.
+fn missed_soon(settings: KafkaSettings) -> KafkaSettings {
+    KafkaSettings { session_timeout_ms: 1_500, request_timeout_ms: 1_000, ..settings }
+}
+
+async fn until(member: &mut Membership, wanted: impl FnMut(&Share) -> bool) -> Share {
+    tokio::time::timeout(DEADLINE, member.wait_for(wanted)).await.expect("in time").expect("open")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_loses_its_group_has_no_share_and_gets_one_again() {
+    let mut broker = KafkaBroker::start().unwrap_or_else(|error| panic!("{error}"));
+    let log = connect(&missed_soon(KafkaSettings::new(broker.bootstrap())));
+    log.create(&stream(), 2).await.expect("creates");
+    let mut member = log.join("speed", &[stream()]).await.expect("joins");
+    until(&mut member, |share| share.len() == 2).await;
+    broker.kill().expect("killed");
+    until(&mut member, Share::is_empty).await;
+    broker.restart().expect("started");
+    until(&mut member, |share| share.len() == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_commit_nothing_and_read_nothing() {
+    use rdkafka::{
+        ClientConfig, TopicPartitionList,
+        consumer::{BaseConsumer, Consumer as _},
+    };
+    let settings = missed_soon(settings());
+    let log = connect(&settings);
+    log.create(&stream(), 1).await.expect("creates");
+    append(&log, &["a", "b"]).await.expect("appends");
+    let mut member = log.join("speed", &[stream()]).await.expect("joins");
+    until(&mut member, |share| share.len() == 1).await;
+    assert_eq!(texts(&read(&log, 0).await), ["a", "b"], "reading has nothing to do with the group");
+    drop(member);
+    // Who has left leaves a group without members, so this one gets the partition at once.
+    let mut next = log.join("speed", &[stream()]).await.expect("joins");
+    until(&mut next, |share| share.len() == 1).await;
+    let topic = log.topic(&stream());
+    let committed = tokio::task::spawn_blocking(move || {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &settings.brokers).set("group.id", format!("{}speed", settings.topic_prefix));
+        let consumer: BaseConsumer = config.create().expect("a consumer");
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition(&topic, 0);
+        consumer.committed_offsets(partitions, DEADLINE).expect("answers").elements()[0].offset()
+    });
+    assert_eq!(committed.await.expect("no panic"), rdkafka::Offset::Invalid);
+}

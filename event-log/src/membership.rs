@@ -1,0 +1,57 @@
+//! Sharing partitions between processes.
+
+use std::{any::Any, collections::BTreeSet, fmt};
+
+use riomar_schemas::{Name, PartitionId};
+use tokio::sync::watch;
+
+use crate::error::LogError;
+
+/// The partitions that one member works on.
+pub type Share = BTreeSet<(Name, PartitionId)>;
+
+/// This process's place in a group, until it is dropped.
+pub struct Membership {
+    share: watch::Receiver<Share>,
+    /// What keeps the place; it is given up when this is dropped.
+    _place: Box<dyn Any + Send + Sync>,
+}
+
+impl Membership {
+    /// A membership whose share is sent by whoever holds the sender; `place` is dropped with it.
+    #[must_use]
+    pub fn new(share: watch::Receiver<Share>, place: impl Send + Sync + 'static) -> Self {
+        Self { share, _place: Box::new(place) }
+    }
+
+    /// What this member is to work on now: nothing before it was first told, and while it has no place in the group.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        self.share.borrow().clone()
+    }
+
+    /// Waits until the share is another than at the last call, and returns it. The first call returns at once if there was a
+    /// change since the member joined.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] once the log is closed.
+    pub async fn changed(&mut self) -> Result<Share, LogError> {
+        self.share.changed().await.map_err(|_| LogError::Unavailable("it is closed".to_owned()))?;
+        Ok(self.share.borrow_and_update().clone())
+    }
+
+    /// Waits until the share is one that is wanted, and returns it.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] once the log is closed.
+    pub async fn wait_for(&mut self, wanted: impl FnMut(&Share) -> bool) -> Result<Share, LogError> {
+        let share = self.share.wait_for(wanted).await.map_err(|_| LogError::Unavailable("it is closed".to_owned()))?;
+        Ok(share.clone())
+    }
+}
+
+impl fmt::Debug for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Membership").field("share", &*self.share.borrow()).finish_non_exhaustive()
+    }
+}
