@@ -3,7 +3,7 @@
 mod home;
 
 use std::{
-    fs,
+    env, fs,
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     time::Duration,
@@ -21,7 +21,11 @@ const PROGRAM: &str = "kafka";
 /// For starting and for stopping: a JVM on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(90);
 /// Ports that are tried when others take them first.
-const PORTS_MAX: usize = 10;
+const PORTS_MAX: usize = 4;
+/// What the names of brokers' directories begin with.
+const PREFIX: &str = "riomar-kafka-";
+/// The file in a broker's directory with the id of the process that it is of.
+const OWNER: &str = "owner";
 /// What the broker writes when it takes requests.
 const READY: &str = "Kafka Server started";
 
@@ -51,7 +55,10 @@ impl KafkaBroker {
     /// [`ServiceError::Missing`] where Java or Maven is not installed; otherwise what kept it from answering.
     pub fn start() -> Result<Self, ServiceError> {
         let home = Home::open()?;
-        let directory = TempDir::with_prefix("riomar-kafka-").doing(|| "creating a directory".to_owned())?;
+        remove_abandoned(&env::temp_dir());
+        let directory = TempDir::with_prefix(PREFIX).doing(|| "creating a directory".to_owned())?;
+        let owner = directory.path().join(OWNER);
+        fs::write(&owner, std::process::id().to_string()).doing(|| format!("writing {}", owner.display()))?;
         home.copy_storage(&directory.path().join("data"))?;
         let mut broker = Self { home, directory, port: 0, controller_port: 0, process: None };
         let mut attempts = 0;
@@ -214,6 +221,18 @@ impl KafkaBroker {
     }
 }
 
+/// Removes the directories of processes that are gone: a broker that a whole test binary shares is never dropped.
+fn remove_abandoned(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let owner = fs::read_to_string(entry.path().join(OWNER)).unwrap_or_default();
+        let is_a_brokers = entry.file_name().to_string_lossy().starts_with(PREFIX) && !owner.is_empty();
+        if is_a_brokers && Path::new("/proc/self").exists() && !Path::new("/proc").join(owner).exists() {
+            // Whoever else does the same may be faster.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 fn not_running() -> ServiceError {
     ServiceError::NotRunning { program: PROGRAM.to_owned() }
 }
@@ -221,6 +240,23 @@ fn not_running() -> ServiceError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_process_that_is_gone_left_is_removed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = |name: &str, owner: Option<&str>| {
+            let place = directory.path().join(name);
+            fs::create_dir(&place).expect("creates");
+            owner.inspect(|owner| fs::write(place.join(OWNER), owner).expect("writes"));
+            place
+        };
+        let mine = std::process::id().to_string();
+        let kept =
+            [place("riomar-kafka-1", Some(&mine)), place("riomar-kafka-2", None), place("riomar-redis-1", Some("4194305"))];
+        let gone = place("riomar-kafka-3", Some("4194305"));
+        remove_abandoned(directory.path());
+        assert!(kept.iter().all(|place| place.exists()) && !gone.exists());
+    }
 
     #[test]
     fn stops_is_killed_and_starts_again_on_its_port() {

@@ -60,7 +60,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a program whose whole output goes to the file `output`: a pipe that nobody reads would stop it one day.
+    /// Starts a program whose whole output goes to the file `output`: a pipe that nobody reads would stop it one day. Of the command
+    /// only the program and its arguments are looked at.
     pub(crate) fn start(command: Command, output: &Path) -> Result<Self, ServiceError> {
         let file = fs::File::create(output).doing(|| format!("creating {}", output.display()))?;
         let copy = file.try_clone().doing(|| format!("creating {}", output.display()))?;

@@ -74,7 +74,8 @@ async fn other_clients_read_a_topic_as_any() {
         let consumer: BaseConsumer = config.create().expect("a consumer");
         consumer.subscribe(&[&topic]).expect("subscribes");
         let message = || {
-            let message = consumer.poll(DEADLINE).expect("in time").expect("a message");
+            // A poll ends early when the group was divided.
+            let message = (0..10).find_map(|_| consumer.poll(DEADLINE)).expect("in time").expect("a message");
             let header = message.headers().map(|headers| {
                 let header = headers.get(0);
                 (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
@@ -88,11 +89,12 @@ async fn other_clients_read_a_topic_as_any() {
     assert_eq!(second, (Some(Vec::new()), Some(("riomar-cut".to_owned(), Some(b"41".to_vec())))));
 }
 
-/// Sends events in a transaction of another producer, which then commits or takes them back.
-async fn transaction(producer: &FutureProducer, topic: &str, values: &[&str], commits: bool) {
+/// Sends events in a transaction of another producer, which then commits or takes them back. The mark stands behind them.
+async fn transaction(log: &KafkaLog, producer: &FutureProducer, values: &[&str], commits: bool) {
     producer.begin_transaction().expect("begins");
+    let mut last = 0;
     for value in values {
-        send(producer, topic, Some(value)).await;
+        last = send(producer, &log.topic(&stream()), Some(value)).await;
     }
     let producer = producer.clone();
     let ended = tokio::task::spawn_blocking(move || match commits {
@@ -100,6 +102,14 @@ async fn transaction(producer: &FutureProducer, topic: &str, values: &[&str], co
         false => producer.abort_transaction(DEADLINE),
     });
     ended.await.expect("no panic").expect("ends");
+    // The mark is written a little after the producer is told.
+    until_end(log, u64::try_from(last).expect("an offset") + 2).await;
+}
+
+/// Waits until the readable part of the partition ends at an offset.
+async fn until_end(log: &KafkaLog, end: u64) {
+    let ends = async { while log.bounds(&stream(), P0).await.expect("bounds").end != Offset(end) {} };
+    tokio::time::timeout(DEADLINE, ends).await.expect("ends there");
 }
 
 async fn transactional(topic: &str) -> FutureProducer {
@@ -116,8 +126,8 @@ async fn offsets_without_a_record_are_passed_over() {
     let topic = log.topic(&stream());
     let producer = transactional(&topic).await;
     append(&log, &["a"]).await.expect("appends");
-    transaction(&producer, &topic, &["b", "c"], true).await;
-    transaction(&producer, &topic, &["lost", "lost"], false).await;
+    transaction(&log, &producer, &["b", "c"], true).await;
+    transaction(&log, &producer, &["lost", "lost"], false).await;
     // a b c commit lost lost abort
     let (found, again) = (read(&log, 0).await, read(&log, 0).await);
     assert_eq!(texts(&found), ["a", "b", "c"]);
@@ -160,12 +170,15 @@ async fn what_was_taken_back_before_what_is_still_open_is_passed_over() {
     let aborting = tokio::task::spawn_blocking(move || aborts.abort_transaction(DEADLINE).expect("aborts"));
     aborting.await.expect("no panic");
     // The end is before the open one, and between it and the one that was taken back there is not even a mark.
-    assert_eq!(log.bounds(&stream(), P0).await.expect("bounds").end, Offset(1));
+    until_end(&log, 1).await;
     assert_eq!(read(&log, 0).await, ReadRecords { records: Vec::new(), next: Offset(1) });
-    // The same for a reader that waited there before.
     let commit = tokio::task::spawn_blocking(move || stays_open.commit_transaction(DEADLINE).expect("commits"));
     commit.await.expect("no panic");
-    assert_eq!(texts(&read(&log, 0).await), ["open"]);
+    until_end(&log, 4).await;
+    for from in [0, 1] {
+        assert_eq!(read(&log, from).await.next, Offset(4));
+        assert_eq!(texts(&read(&log, from).await), ["open"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,12 +272,12 @@ async fn epochs_and_duplicates_are_counted_across_gaps() {
     let producer = transactional(&topic).await;
     let cut = async |number| log.append(&stream(), vec![(P0, RecordBody::Cut(Epoch(number)))]).await.expect("appends");
 
-    transaction(&producer, &topic, &[&text("a"), &text("b")], true).await; // 0 1, commit 2
+    transaction(&log, &producer, &[&text("a"), &text("b")], true).await; // 0 1, commit 2
     cut(1).await; // 3
-    transaction(&producer, &topic, &[&text("c")], false).await; // 4, abort 5
-    transaction(&producer, &topic, &[&text("a"), &text("c")], true).await; // 6 7, commit 8
+    transaction(&log, &producer, &[&text("c")], false).await; // 4, abort 5
+    transaction(&log, &producer, &[&text("a"), &text("c")], true).await; // 6 7, commit 8
     cut(2).await; // 9
-    transaction(&producer, &topic, &[&text("a")], true).await; // 10, commit 11
+    transaction(&log, &producer, &[&text("a")], true).await; // 10, commit 11
 
     let open = async |offset, epoch| {
         let at = ReaderPosition { offset: Offset(offset), epoch: Epoch(epoch) };

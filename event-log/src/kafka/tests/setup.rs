@@ -1,5 +1,10 @@
 //! How topics are set up, and what is refused.
 
+use rand::{
+    SeedableRng,
+    distr::{Alphanumeric, SampleString},
+    rngs::StdRng,
+};
 use rdkafka::{
     ClientConfig,
     admin::{AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
@@ -84,13 +89,15 @@ async fn a_topic_of_others_that_is_set_up_well_is_used_and_grows() {
     // Set up worse behind its back: an append says so.
     let worse = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("max.message.bytes", "1000");
     admin().alter_configs([&worse], &AdminOptions::new()).await.expect("answers")[0].as_ref().expect("altered");
-    let noise: String = (0..5_000_u64).map(|n| char::from(b' ' + u8::try_from(n * n * 7_919 % 93).expect("small"))).collect();
-    let refused = loop {
-        match append(&log, &[&noise]).await {
-            Ok(_) => {}
-            Err(error) => break error,
+    let noise = Alphanumeric.sample_string(&mut StdRng::seed_from_u64(1), 50_000);
+    let refused = async {
+        loop {
+            if let Err(error) = append(&log, &[&noise]).await {
+                return error;
+            }
         }
     };
+    let refused = tokio::time::timeout(DEADLINE, refused).await.expect("the broker learns of it");
     assert!(matches!(&refused, LogError::Misconfigured(text) if text.contains("max.message.bytes")), "{refused}");
 }
 
