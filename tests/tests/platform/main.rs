@@ -7,6 +7,7 @@ mod deployment;
 mod exactness;
 mod hungry;
 mod kill;
+mod outside;
 mod readme;
 mod redis_faults;
 mod services;
