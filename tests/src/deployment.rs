@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use riomar_event_log::{KafkaLog, KafkaSettings, Log, ReadLimit, SystemClock};
-use riomar_infra::{KafkaBroker, RedisServer, S3Server};
+use riomar_infra::{KafkaBroker, RedisServer, S3Server, proxy::TcpProxy};
 use riomar_schemas::{Name, Offset, PartitionId};
 use serde_json::json;
 use tempfile::TempDir;
@@ -36,6 +36,8 @@ pub struct Deployment {
     pub kafka: KafkaBroker,
     /// The realtime store.
     pub redis: RedisServer,
+    /// The network between the processes and Redis.
+    pub redis_network: TcpProxy,
     /// The object store.
     pub s3: S3Server,
     directory: TempDir,
@@ -52,6 +54,7 @@ impl Deployment {
     pub async fn start(sql: &str) -> Self {
         let kafka = KafkaBroker::start().unwrap_or_else(|error| panic!("{error}"));
         let redis = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
+        let redis_network = TcpProxy::start(([127, 0, 0, 1], redis.port()).into()).expect("a free port");
         let s3 = S3Server::start().unwrap_or_else(|error| panic!("{error}"));
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(directory.path().join("schemas")).expect("a writable directory");
@@ -61,7 +64,7 @@ impl Deployment {
         let log = Arc::new(KafkaLog::connect(settings, Arc::new(SystemClock)).expect("a client of Kafka"));
         let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build().expect("a client");
         let processes = PROCESSES.iter().map(|(name, _)| (*name, (free_port(), None))).collect();
-        let mut deployment = Self { kafka, redis, s3, directory, processes, http, log };
+        let mut deployment = Self { kafka, redis, redis_network, s3, directory, processes, http, log };
         for (name, _) in PROCESSES {
             deployment.spawn(name);
         }
@@ -73,7 +76,7 @@ impl Deployment {
             ("RIOMAR_LOG_KIND", "kafka".to_owned()),
             ("RIOMAR_LOG_BROKERS", self.kafka.bootstrap()),
             ("RIOMAR_REALTIME_KIND", "redis".to_owned()),
-            ("RIOMAR_REALTIME_URL", format!("redis://127.0.0.1:{}/0", self.redis.port())),
+            ("RIOMAR_REALTIME_URL", format!("redis://{}/0", self.redis_network.address())),
             ("RIOMAR_MASTER_URL", format!("s3://{}/deployment", self.s3.bucket())),
             ("RIOMAR_MASTER_S3_ENDPOINT", self.s3.endpoint()),
         ];

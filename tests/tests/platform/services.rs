@@ -6,7 +6,10 @@
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use riomar_infra::s3::{S3Fault, S3Rule};
+use riomar_infra::{
+    proxy::Network,
+    s3::{S3Fault, S3Requests, S3Rule},
+};
 use riomar_schemas::record::RecordBody;
 use riomar_tests::{
     catalog::{PARTITIONS, READINGS, SQL, VIEWS},
@@ -17,6 +20,10 @@ use riomar_tests::{
 
 /// Faults of one run.
 const FAULTS: u64 = 24;
+/// Longer than a member's session and than a lease.
+const PAUSE: Duration = Duration::from_secs(13);
+/// How often the partitions are shared out anew.
+const REBALANCES: usize = 12;
 /// How long everything may take to be right again after the last fault.
 const RECOVERY: Duration = Duration::from_secs(120);
 
@@ -91,7 +98,7 @@ impl Storm {
     /// One fault, with work while it lasts, and its end.
     async fn fault(&mut self) -> Result<(), String> {
         let (name, _) = PROCESSES[self.random.random_range(0..PROCESSES.len())];
-        let fault = self.random.random_range(0..12);
+        let fault = self.random.random_range(0..15);
         let description = match fault {
             0..5 => format!("kill {name}"),
             5 => format!("stop {name}"),
@@ -99,6 +106,9 @@ impl Storm {
             8 => "empty Redis".to_owned(),
             9 => "kill Redis".to_owned(),
             10 => "kill Kafka".to_owned(),
+            11 => "Redis does what it is asked, and its replies are lost".to_owned(),
+            12 => "Redis does not answer".to_owned(),
+            13 => "S3 does what it is asked, and a fifth of its replies to writes are lost".to_owned(),
             _ => "S3 answers a third of the requests with 503".to_owned(),
         };
         println!("services: {description}");
@@ -132,8 +142,18 @@ impl Storm {
                 self.check().await?;
                 self.deployment.kafka.restart().map_err(|error| error.to_string())?;
             }
+            11 | 12 => {
+                let network = if fault == 11 { Network::LosesReplies } else { Network::Silent };
+                self.deployment.redis_network.set(network);
+                self.some_work().await?;
+                self.deployment.redis_network.set(Network::Up);
+            }
             _ => {
-                self.deployment.s3.faults().add(S3Rule::new(S3Fault::SlowDown).every(3));
+                let rule = match fault {
+                    13 => S3Rule::new(S3Fault::LostReply).of(S3Requests::Writes).every(5),
+                    _ => S3Rule::new(S3Fault::SlowDown).every(3),
+                };
+                self.deployment.s3.faults().add(rule);
                 self.some_work().await?;
                 self.deployment.s3.faults().clear();
             }
@@ -202,20 +222,72 @@ impl Storm {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_fails_answers_are_exact_and_nothing_acknowledged_is_lost() {
-    let seed = number("RIOMAR_SEED", 1);
+/// Runs a scenario, and tells all that is known where it fails.
+async fn weather(seed: u64, scenario: impl AsyncFnOnce(&mut Storm) -> Result<(), String>) {
     println!("services: RIOMAR_SEED={seed}");
     let mut storm = Storm::start(seed).await;
-    let result = async {
+    let result = match scenario(&mut storm).await {
+        Ok(()) => storm.check_end().await,
+        failed => failed,
+    };
+    if let Err(error) = result {
+        panic!("{error}\n\nafter: {}\n\n{}\n\nagain: RIOMAR_SEED={seed}", storm.trail, storm.deployment.output());
+    }
+    assert!(storm.answers > 0, "nothing was ever answered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_fails_answers_are_exact_and_nothing_acknowledged_is_lost() {
+    weather(number("RIOMAR_SEED", 1), async |storm| {
         storm.some_work().await?;
         for _ in 0..number("RIOMAR_FAULTS", FAULTS) {
             storm.fault().await?;
         }
-        storm.check_end().await
-    };
-    if let Err(error) = result.await {
-        panic!("{error}\n\nafter: {}\n\n{}\n\nagain: RIOMAR_SEED={seed}", storm.trail, storm.deployment.output());
-    }
-    assert!(storm.answers > 0, "nothing was ever answered");
+        Ok(())
+    })
+    .await;
+}
+
+/// A worker that its group has given up and a leader whose lease is over wake up, and do harm to nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_paused_past_its_time_is_replaced_and_harms_nothing_when_it_wakes_up() {
+    weather(2, async |storm| {
+        for name in ["speed-1", "batch-1", "batch-2"] {
+            storm.some_work().await?;
+            println!("services: pause {name} for {} s", PAUSE.as_secs());
+            storm.deployment.process(name).pause();
+            let began = Instant::now();
+            while began.elapsed() < PAUSE {
+                storm.some_work().await?;
+            }
+            // The others have its work.
+            storm.check_end().await?;
+            storm.deployment.process(name).resume();
+            storm.some_work().await?;
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// Workers come and go all the time, so that partitions never stay where they are for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_that_never_stay_where_they_are_are_counted_once() {
+    weather(3, async |storm| {
+        for round in 0..REBALANCES {
+            let name = ["speed-1", "speed-2"][round % 2];
+            if round % 4 < 2 {
+                storm.deployment.kill(name);
+            } else {
+                storm.deployment.stop(name).await;
+            }
+            storm.send().await;
+            storm.check().await?;
+            storm.deployment.spawn(name);
+            storm.send().await;
+            storm.check().await?;
+        }
+        Ok(())
+    })
+    .await;
 }
