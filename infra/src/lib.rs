@@ -3,10 +3,15 @@
 //! A service is a child process of the test with a directory of its own. Nothing here is part of the platform: the binary never
 //! starts a service.
 
+pub mod certificates;
 mod error;
 mod process;
 pub mod redis;
 mod resp;
 
+pub use certificates::Certificates;
 pub use error::ServiceError;
-pub use redis::{RedisOptions, RedisServer};
+pub use redis::{
+    RedisOptions, RedisServer,
+    cluster::{RedisCluster, RedisClusterOptions, SlotMove},
+};
