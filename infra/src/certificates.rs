@@ -66,7 +66,9 @@ impl Certificates {
 
     fn sign_all(&self) -> Result<Result<(), ServiceError>, rcgen::Error> {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "CA of a test");
+        // Each with a name of its own: one of the same name and another key is refused in another way.
+        let name = self.directory.path().file_name().unwrap_or_default().to_string_lossy();
+        params.distinguished_name.push(DnType::CommonName, format!("CA of {name}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;

@@ -176,8 +176,8 @@ impl RedisCluster {
                 && (says(&["INFO", "replication"], &["role:master"])
                     || says(&["INFO", "replication"], &["role:slave", "master_link_status:up"]))
         };
-        let all = wait_until(DEADLINE, || Ok(self.running().all(|(_, node)| is_ok(node)).then_some(())))?;
-        all.ok_or_else(|| late("agree on their slots"))
+        let all = wait_until(DEADLINE, || Ok((self.running().all(|(_, node)| is_ok(node)) && self.agree()).then_some(())))?;
+        all.ok_or_else(|| late("serve all slots"))
     }
 
     /// Begins to move a slot: from now on a key is on one node or the other.
@@ -215,10 +215,11 @@ impl RedisCluster {
         self.nodes[moving.from].command(&command).map(drop)
     }
 
-    /// Moves the keys that are left, and gives the slot to its new master.
+    /// Moves the keys that are left, gives the slot to its new master, and waits until every node has heard of it: Redis does not
+    /// bear another move before that, and the nodes would send clients back and forth for ever.
     ///
     /// # Errors
-    /// What a node says.
+    /// What a node says; [`ServiceError::Deadline`] when they do not come to agree.
     pub fn end_move(&self, moving: &SlotMove) -> Result<(), ServiceError> {
         for key in self.keys_left(moving)? {
             self.move_key(moving, &key)?;
@@ -228,7 +229,14 @@ impl RedisCluster {
         for number in [moving.to, moving.from] {
             self.nodes[number].command(&["CLUSTER", "SETSLOT", &slot, "NODE", &id])?;
         }
-        Ok(())
+        wait_until(DEADLINE, || Ok(self.agree().then_some(())))?.ok_or_else(|| late("agree on a slot that was moved"))
+    }
+
+    /// Whether all nodes that run know the same masters, with the same slots and config epochs.
+    fn agree(&self) -> bool {
+        let mut known = self.running().map(|(_, node)| ask(node, &["CLUSTER", "NODES"]).map(|nodes| masters(&nodes)));
+        let first = known.next();
+        first.as_ref().is_some_and(Option::is_some) && known.all(|masters| Some(masters) == first)
     }
 
     /// The nodes that run and are not frozen.
@@ -289,6 +297,20 @@ fn myself(node: &RedisServer) -> Option<Myself> {
     Myself::read(&ask(node, &["CLUSTER", "NODES"])?)
 }
 
+/// Each master's id, config epoch and slots, in order; without the slots that are on their way.
+fn masters(nodes: &str) -> Vec<String> {
+    let lines = nodes.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let masters = lines.filter(|words| words.get(2).is_some_and(|flags| flags.contains("master")));
+    let mut masters: Vec<_> = masters
+        .map(|words| {
+            let slots = words.iter().skip(8).filter(|word| !word.starts_with('['));
+            [words.first(), words.get(6)].into_iter().flatten().chain(slots).copied().collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    masters.sort_unstable();
+    masters
+}
+
 fn late(what: &str) -> ServiceError {
     let (program, output) = (PROGRAM.to_owned(), String::new());
     ServiceError::Deadline { program, what: what.to_owned(), waited: DEADLINE, output }
@@ -308,5 +330,6 @@ mod tests {
         assert_eq!(myself, expected);
         assert!(myself.serves(16000) && !myself.serves(5460));
         assert_eq!(Myself::read("aa 127.0.0.1:1@2 master - 0 1 7 connected\n"), None);
+        assert_eq!(masters(nodes), ["aa 7 0-5460", "bb 9 5461-10922 16000"]);
     }
 }

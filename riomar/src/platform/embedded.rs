@@ -11,7 +11,7 @@ use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc
 use riomar_batch_layer::FreshIds;
 use riomar_event_log::{Clock, EmbeddedLog, LogError};
 use riomar_schemas::Catalog;
-use riomar_speed_layer::{MemoryStore, RealtimeStore, RedisStore, redis_store::RedisLimits};
+use riomar_speed_layer::{MemoryStore, RealtimeStore, RedisLimits, RedisStore, RedisTls};
 
 use super::{Parts, Platform, PlatformError, Settings, deployment};
 use crate::{
@@ -38,7 +38,8 @@ impl Platform {
         let realtime: Arc<dyn RealtimeStore> = match config.realtime.kind {
             RealtimeKind::Memory => Arc::new(MemoryStore::new()),
             RealtimeKind::Redis => {
-                Arc::new(RedisStore::connect(config.realtime.url.secret(), &deployment, RedisLimits::default())?)
+                let (address, tls) = (config.realtime.url.address(), RedisTls::default());
+                Arc::new(RedisStore::connect(address, &tls, &deployment, RedisLimits::default())?)
             }
         };
         let settings = Settings {

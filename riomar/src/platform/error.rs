@@ -22,9 +22,9 @@ pub enum PlatformError {
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The realtime store's address is none.
-    #[error("realtime.url: {0}")]
-    Realtime(#[from] riomar_speed_layer::InvalidRedisUrl),
+    /// The realtime store's certificates cannot be used.
+    #[error("realtime: {0}")]
+    Realtime(#[from] riomar_speed_layer::RedisTlsError),
     /// The address cannot be listened on.
     #[error("{address} cannot be listened on: {}", why_not(.source))]
     Listen {
