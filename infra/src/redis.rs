@@ -1,15 +1,19 @@
-//! A Redis server for one test.
+//! A Redis server for one test: with users, TLS, as a replica, and as a node of a [cluster](cluster).
+
+pub mod cluster;
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
     time::Duration,
 };
 
 use tempfile::TempDir;
 
 use crate::{
+    certificates::Certificates,
     error::{Doing, ServiceError},
     process::{Process, find_program, free_port, tail, wait_until},
     resp,
@@ -28,13 +32,23 @@ const PORTS_MAX: usize = 10;
 const SNAPSHOT: &str = "dump.rdb";
 
 /// How a server is set up.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct RedisOptions {
     /// Whether it saves RDB snapshots: after each second in which something changed, and when it is stopped. A snapshot that is in
     /// its directory is read at a start in any case.
     pub snapshots: bool,
     /// The memory it may take, in bytes; writes are refused above it (`noeviction`). `None`: no limit.
     pub memory_bytes_max: Option<u64>,
+    /// The password of the user `default`. `None`: everyone may do everything.
+    pub password: Option<String>,
+    /// More users, each with its rules as in `ACL SETUSER`: `reader on >password ~* +@read`.
+    pub users: Vec<String>,
+    /// Clients of [`RedisServer::url`] use TLS. The test's own commands do not.
+    pub tls: Option<Arc<Certificates>>,
+    /// Whether clients with TLS must show a certificate of the CA.
+    pub client_certificates: bool,
+    /// The port of the server that it copies.
+    pub replica_of: Option<u16>,
 }
 
 /// A Redis server on a free loopback port, with a directory of its own, that is killed when this value is dropped and when the
@@ -44,8 +58,19 @@ pub struct RedisServer {
     program: PathBuf,
     options: RedisOptions,
     directory: TempDir,
-    port: u16,
+    ports: Ports,
     process: Option<Process>,
+}
+
+/// The ports that a server listens on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ports {
+    /// Without TLS.
+    plain: u16,
+    /// With TLS, when its options say so.
+    tls: u16,
+    /// For the other nodes of its cluster, when it is a node.
+    bus: Option<u16>,
 }
 
 /// What became of one attempt to start on a port.
@@ -68,12 +93,17 @@ impl RedisServer {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_with(options: RedisOptions) -> Result<Self, ServiceError> {
+        Self::start_as(options, false)
+    }
+
+    fn start_as(options: RedisOptions, node: bool) -> Result<Self, ServiceError> {
         let program = find_program(PROGRAM, INSTALL, env::var_os("PATH").as_deref())?;
         let directory = TempDir::with_prefix("riomar-redis-").doing(|| "creating a directory".to_owned())?;
-        let mut server = Self { program, options, directory, port: 0, process: None };
+        let mut server = Self { program, options, directory, ports: Ports::default(), process: None };
         let mut attempts = 0;
         loop {
-            server.port = free_port()?;
+            let bus = if node { Some(free_port()?) } else { None };
+            server.ports = Ports { plain: free_port()?, tls: free_port()?, bus };
             attempts += 1;
             match server.attempt()? {
                 Attempt::Answers(process) => {
@@ -86,16 +116,33 @@ impl RedisServer {
         }
     }
 
-    /// The address for clients: `redis://127.0.0.1:{port}`.
+    /// The address for clients: `redis://127.0.0.1:{port}`, or `rediss://` with TLS; with the password, if it has one.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let login = self.options.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
+        self.url_with(&login)
     }
 
-    /// The port that it listens on, also while it is stopped.
+    /// The address for clients that are another user than `default`.
+    #[must_use]
+    pub fn url_of(&self, user: &str, password: &str) -> String {
+        self.url_with(&format!("{user}:{password}@"))
+    }
+
+    fn url_with(&self, login: &str) -> String {
+        let scheme = if self.options.tls.is_some() { "rediss" } else { "redis" };
+        format!("{scheme}://{login}127.0.0.1:{}", self.client_port())
+    }
+
+    /// The port that it listens on without TLS, also while it is stopped.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.ports.plain
+    }
+
+    /// The port of [`Self::url`].
+    fn client_port(&self) -> u16 {
+        if self.options.tls.is_some() { self.ports.tls } else { self.ports.plain }
     }
 
     /// Where it keeps its snapshot and its output.
@@ -109,8 +156,12 @@ impl RedisServer {
     /// # Errors
     /// [`ServiceError::Refused`] with the server's error, or [`ServiceError::Io`] when it does not answer.
     pub fn command(&self, arguments: &[&str]) -> Result<String, ServiceError> {
-        let reply = resp::command(self.port, arguments, COMMAND_DEADLINE).doing(|| format!("asking Redis {arguments:?}"))?;
+        let reply = self.ask(arguments, COMMAND_DEADLINE).doing(|| format!("asking Redis {arguments:?}"))?;
         reply.map_err(ServiceError::Refused)
+    }
+
+    fn ask(&self, arguments: &[&str], within: Duration) -> std::io::Result<resp::Reply> {
+        resp::command(self.ports.plain, self.options.password.as_deref(), arguments, within)
     }
 
     /// Stops it in an orderly way (SIGTERM): it saves a snapshot first when its options say so.
@@ -211,18 +262,39 @@ impl RedisServer {
 
     fn command_line(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dbfilename", SNAPSHOT, "--appendonly", "no"]);
+        let port = self.ports.plain.to_string();
+        command.args(["--port", &port, "--bind", "127.0.0.1", "--dbfilename", SNAPSHOT, "--appendonly", "no"]);
         command.arg("--dir").arg(self.directory());
         command.args(["--save", if self.options.snapshots { "1 1" } else { "" }]);
+        // A replica that begins anew gets its copy at once.
+        command.args(["--repl-diskless-sync-delay", "0"]);
         if let Some(bytes) = self.options.memory_bytes_max {
             command.args(["--maxmemory", &bytes.to_string(), "--maxmemory-policy", "noeviction"]);
+        }
+        if let Some(password) = &self.options.password {
+            command.args(["--requirepass", password, "--masterauth", password]);
+        }
+        for user in &self.options.users {
+            command.arg("--user").args(user.split_whitespace());
+        }
+        if let Some(certificates) = &self.options.tls {
+            command.args(["--tls-port", &self.ports.tls.to_string()]);
+            command.arg("--tls-ca-cert-file").arg(certificates.ca());
+            command.arg("--tls-cert-file").arg(certificates.server()).arg("--tls-key-file").arg(certificates.server_key());
+            command.args(["--tls-auth-clients", if self.options.client_certificates { "yes" } else { "no" }]);
+        }
+        if let Some(port) = self.options.replica_of {
+            command.args(["--replicaof", "127.0.0.1", &port.to_string()]);
+        }
+        if let Some(bus) = self.ports.bus {
+            cluster::add_arguments(&mut command, bus, self.options.tls.is_some());
         }
         command
     }
 
     /// Whether the process with this id, and no other server that was faster to take the port, answers.
     fn answers(&self, id: u32) -> bool {
-        let ask = |arguments: &[&str]| resp::command(self.port, arguments, PING_DEADLINE).ok().and_then(Result::ok);
+        let ask = |arguments: &[&str]| self.ask(arguments, PING_DEADLINE).ok().and_then(Result::ok);
         ask(&["PING"]).is_some_and(|reply| reply == "PONG")
             && ask(&["INFO", "server"]).is_some_and(|reply| reply.lines().any(|line| line == format!("process_id:{id}")))
     }
@@ -242,82 +314,4 @@ fn not_running() -> ServiceError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, TcpListener};
-
-    use super::*;
-
-    fn start(options: RedisOptions) -> RedisServer {
-        RedisServer::start_with(options).unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    #[test]
-    fn two_servers_answer_each_on_its_own_port_and_end_when_dropped() {
-        let (first, second) = (start(RedisOptions::default()), start(RedisOptions::default()));
-        first.command(&["SET", "who", "first"]).expect("answer");
-        assert_eq!(second.command(&["GET", "who"]).expect("answer"), "");
-        assert_eq!(first.command(&["GET", "who"]).expect("answer"), "first");
-        assert!(matches!(first.command(&["NONSENSE"]), Err(ServiceError::Refused(_))));
-        let port = first.port();
-        drop(first);
-        assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok(), "the port is free again");
-    }
-
-    #[test]
-    fn keeps_nothing_unless_asked_to() {
-        for snapshots in [false, true] {
-            let mut server = start(RedisOptions { snapshots, ..RedisOptions::default() });
-            let url = server.url();
-            server.command(&["SET", "key", "value"]).expect("answer");
-            server.stop().expect("stopped");
-            assert!(server.command(&["PING"]).is_err());
-            assert!(matches!(server.stop(), Err(ServiceError::NotRunning { .. })));
-            server.restart().expect("started");
-            assert_eq!(server.url(), url);
-            assert_eq!(server.command(&["GET", "key"]).expect("answer"), if snapshots { "value" } else { "" });
-        }
-    }
-
-    #[test]
-    fn an_older_snapshot_can_be_restored() {
-        let mut server = start(RedisOptions::default());
-        let elsewhere = tempfile::tempdir().expect("directory");
-        let snapshot = elsewhere.path().join("old.rdb");
-        server.command(&["SET", "key", "old"]).expect("answer");
-        server.save_snapshot(&snapshot).expect("saved");
-        server.command(&["SET", "key", "new"]).expect("answer");
-        server.restore_snapshot(&snapshot).expect("restored");
-        assert_eq!(server.command(&["GET", "key"]).expect("answer"), "old");
-        server.kill().expect("killed");
-        assert!(server.command(&["PING"]).is_err());
-    }
-
-    #[test]
-    fn a_paused_server_answers_again_when_resumed() {
-        let mut server = start(RedisOptions::default());
-        server.pause().expect("paused");
-        let silent = resp::command(server.port(), &["PING"], Duration::from_millis(100));
-        assert!(silent.is_err(), "{silent:?}");
-        server.resume().expect("resumed");
-        assert_eq!(server.command(&["PING"]).expect("answer"), "PONG");
-        server.pause().expect("paused");
-        server.restart().expect("a paused server can be killed and started");
-        assert_eq!(server.command(&["PING"]).expect("answer"), "PONG");
-    }
-
-    #[test]
-    fn refuses_writes_above_its_memory_limit() {
-        let server = start(RedisOptions { memory_bytes_max: Some(1), ..RedisOptions::default() });
-        let error = server.command(&["SET", "key", "value"]).expect_err("no memory");
-        assert!(error.to_string().contains("OOM"), "{error}");
-    }
-
-    #[test]
-    fn says_why_it_does_not_start() {
-        let server = start(RedisOptions::default());
-        let mut other = start(RedisOptions::default());
-        other.port = server.port();
-        let error = other.restart().expect_err("the port is taken");
-        assert!(matches!(&error, ServiceError::Ended { output, .. } if output.contains("in use")), "{error}");
-    }
-}
+mod tests;

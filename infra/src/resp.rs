@@ -12,17 +12,29 @@ const REPLY_BYTES_MAX: usize = 64 << 20;
 /// A reply: a text (lists are its lines), or the server's error.
 pub(crate) type Reply = Result<String, String>;
 
-/// Sends one command over a connection of its own and reads the reply.
-pub(crate) fn command(port: u16, arguments: &[&str], within: Duration) -> io::Result<Reply> {
+/// Sends one command over a connection of its own, after the password where there is one, and reads the reply.
+pub(crate) fn command(port: u16, password: Option<&str>, arguments: &[&str], within: Duration) -> io::Result<Reply> {
     let stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), within)?;
     stream.set_read_timeout(Some(within))?;
     stream.set_write_timeout(Some(within))?;
+    let mut input = BufReader::new(&stream);
+    if let Some(password) = password {
+        (&stream).write_all(request(&["AUTH", password]).as_bytes())?;
+        let reply = read_reply(&mut input)?;
+        if reply.is_err() {
+            return Ok(reply);
+        }
+    }
+    (&stream).write_all(request(arguments).as_bytes())?;
+    read_reply(&mut input)
+}
+
+fn request(arguments: &[&str]) -> String {
     let mut request = format!("*{}\r\n", arguments.len());
     for argument in arguments {
         request += &format!("${}\r\n{argument}\r\n", argument.len());
     }
-    (&stream).write_all(request.as_bytes())?;
-    read_reply(&mut BufReader::new(&stream))
+    request
 }
 
 fn read_reply(input: &mut impl BufRead) -> io::Result<Reply> {

@@ -7,6 +7,8 @@ pub mod store;
 pub mod worker;
 
 pub use memory::MemoryStore;
-pub use redis_store::{InvalidRedisUrl, RedisLimits, RedisStore};
+pub use redis_store::{
+    InvalidRedisAddress, RedisAddress, RedisClientCertificate, RedisLimits, RedisStore, RedisTls, RedisTlsError,
+};
 pub use store::{Entry, RealtimePart, RealtimeStore, StoreError, WriteOutcome};
 pub use worker::{SpeedError, SpeedLimits, SpeedParts, SpeedWorker, WorkerStep};

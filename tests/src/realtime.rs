@@ -6,7 +6,7 @@ use std::{
 };
 
 use riomar_infra::RedisServer;
-use riomar_speed_layer::{MemoryStore, RealtimeStore, RedisLimits, RedisStore};
+use riomar_speed_layer::{MemoryStore, RealtimeStore, RedisLimits, RedisStore, RedisTls};
 
 /// Databases of one Redis server; the upper half holds the snapshots of the lower half.
 const DATABASES: u32 = 16;
@@ -134,5 +134,6 @@ impl Realtime {
 /// When the address is none.
 #[must_use]
 pub fn connect(url: &str) -> Arc<dyn RealtimeStore> {
-    Arc::new(RedisStore::connect(url, "test", REDIS_LIMITS).expect("the address of a server that runs"))
+    let address = url.parse().expect("the address of a server that runs");
+    Arc::new(RedisStore::connect(&address, &RedisTls::default(), "test", REDIS_LIMITS).expect("no certificates"))
 }

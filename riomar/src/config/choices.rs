@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use object_store::path::Path as ObjectPath;
+use riomar_speed_layer::{InvalidRedisAddress, RedisAddress};
 use url::Url;
 
 use super::setting::{Notation, Setting};
@@ -146,28 +147,28 @@ impl Setting for MasterUrl {
     }
 }
 
-/// The address of a Redis server. Its password never shows.
+/// The address of a Redis server or of a cluster. Its password never shows.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrl(Url);
+pub struct RedisUrl(RedisAddress);
 
 impl RedisUrl {
     /// The server on this machine, at its usual port.
     #[must_use]
     #[expect(clippy::expect_used, reason = "a constant; a test reads it")]
     pub fn local() -> Self {
-        Self(Url::parse("redis://127.0.0.1:6379/0").expect("a constant URL"))
+        Self("redis://127.0.0.1:6379/0".parse().expect("a constant address"))
     }
 
-    /// The URL with its password, for the client.
+    /// The address, for the client.
     #[must_use]
-    pub fn secret(&self) -> &str {
-        self.0.as_str()
+    pub fn address(&self) -> &RedisAddress {
+        &self.0
     }
 }
 
 impl std::fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.show())
+        std::fmt::Debug::fmt(&self.0, f)
     }
 }
 
@@ -175,21 +176,11 @@ impl Setting for RedisUrl {
     const NOTATION: Notation = Notation::String;
 
     fn read(text: &str) -> Result<Self, String> {
-        // The text is not repeated: it may hold a password.
-        let url = Url::parse(text).map_err(|error| format!("this is not a URL ({error}): write redis://host:6379/0"))?;
-        match url.scheme() {
-            "redis" => Ok(Self(url)),
-            scheme => Err(format!("'{scheme}://' is not supported by this build: use redis://host:6379/0")),
-        }
+        text.parse().map(Self).map_err(|error: InvalidRedisAddress| error.to_string())
     }
 
     fn show(&self) -> String {
-        let mut url = self.0.clone();
-        if url.password().is_some() {
-            // A URL without a host cannot have a password, so this cannot fail.
-            let _ = url.set_password(Some("***"));
-        }
-        url.into()
+        self.0.to_string()
     }
 }
 
@@ -204,7 +195,6 @@ mod tests {
             let message = MasterUrl::read(text).expect_err(text);
             assert!(message.contains("not supported by this build"), "{message}");
         }
-        assert!(RedisUrl::read("rediss://host:6379").expect_err("TLS").contains("not supported by this build"));
     }
 
     #[test]
@@ -249,9 +239,15 @@ mod tests {
 
     #[test]
     fn a_password_never_shows() {
-        let url = RedisUrl::read("redis://me:hunter2@host:6379/0").expect("url");
-        assert!(url.secret().contains("hunter2"));
-        assert!(!url.show().contains("hunter2") && !format!("{url:?}").contains("hunter2"), "{url:?}");
-        assert!(!RedisUrl::read("redis//me:hunter2@host").expect_err("no URL").contains("hunter2"));
+        for text in ["redis://me:hunter2@host:6379/0", "rediss-cluster://me:hunter2@one:7000,two:7000"] {
+            let url = RedisUrl::read(text).expect("url");
+            assert_eq!(url.show(), text.replace("hunter2", "***"));
+            assert!(!format!("{url:?}").contains("hunter2"), "{url:?}");
+        }
+        for text in ["redis//me:hunter2@host", "http://me:hunter2@host", "redis://me:hunter2@one,two"] {
+            let message = RedisUrl::read(text).expect_err("no address of Redis");
+            assert!(!message.contains("hunter2") && message.contains("redis://user:password@host"), "{message}");
+        }
+        assert_eq!(RedisUrl::read(&RedisUrl::local().show()), Ok(RedisUrl::local()));
     }
 }

@@ -24,7 +24,7 @@ pub use choices::{LogKind, MasterUrl, RealtimeKind, RedisUrl};
 pub use keys::{KEYS, Key};
 pub use resolve::{ConfigError, Fault, Origin, Resolved, Sources, resolve};
 pub use s3::{S3Endpoint, S3Region};
-pub use setting::{Notation, Setting};
+pub use setting::{Notation, OptionalPath, Setting};
 pub use units::{ByteSize, Interval, UnitError};
 
 /// Everything that can be configured. `riomar.toml` explains each key; a test keeps it equal to [`Config::new`].
@@ -85,6 +85,12 @@ pub struct Realtime {
     pub kind: RealtimeKind,
     /// The server, for [`RealtimeKind::Redis`].
     pub url: RedisUrl,
+    /// Who signed its certificate, with TLS.
+    pub ca_file: OptionalPath,
+    /// The certificate that this process shows it, with TLS.
+    pub client_certificate: OptionalPath,
+    /// The key of that certificate.
+    pub client_key: OptionalPath,
 }
 
 /// Section `[batch]`.
@@ -169,7 +175,13 @@ impl Config {
                 topic_retain: Interval::from_secs(7 * 24 * 3_600),
             },
             master: Master { url: MasterUrl::DataDirectory, s3_endpoint: S3Endpoint::default(), s3_region: S3Region::default() },
-            realtime: Realtime { kind: RealtimeKind::Memory, url: RedisUrl::local() },
+            realtime: Realtime {
+                kind: RealtimeKind::Memory,
+                url: RedisUrl::local(),
+                ca_file: OptionalPath::default(),
+                client_certificate: OptionalPath::default(),
+                client_key: OptionalPath::default(),
+            },
             batch: Batch {
                 every: every("1m"),
                 landing_rows_max: 1_000_000,

@@ -1,6 +1,9 @@
 //! Types that a configuration value may have: each reads itself from text and writes itself back.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use riomar_batch_layer::schedule::Schedule;
 
@@ -107,6 +110,30 @@ impl Setting for PathBuf {
 
     fn show(&self) -> String {
         self.display().to_string()
+    }
+}
+
+/// A file that need not be there; nothing names none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OptionalPath(Option<PathBuf>);
+
+impl OptionalPath {
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+}
+
+impl Setting for OptionalPath {
+    const NOTATION: Notation = Notation::String;
+
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(Self((!text.is_empty()).then(|| PathBuf::from(text))))
+    }
+
+    fn show(&self) -> String {
+        self.0.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
     }
 }
 

@@ -131,7 +131,7 @@ fn limits_have_to_fit_together() {
 
 #[test]
 fn a_password_in_a_variable_never_shows() {
-    let found = faults("", &[("RIOMAR_REALTIME_URL", "rediss://:hunter2@host")]);
+    let found = faults("", &[("RIOMAR_REALTIME_URL", "redis+unix://:hunter2@host")]);
     assert!(!found[0].contains("hunter2"), "{found:?}");
 }
 

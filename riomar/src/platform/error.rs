@@ -26,9 +26,12 @@ pub enum PlatformError {
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The realtime store's address is none.
-    #[error("realtime.url: {0}")]
-    Realtime(#[from] riomar_speed_layer::InvalidRedisUrl),
+    /// The realtime store's certificates cannot be used.
+    #[error("realtime: {0}")]
+    Realtime(#[from] riomar_speed_layer::RedisTlsError),
+    /// A client certificate without its key, or the other way round.
+    #[error("realtime.client_certificate and realtime.client_key go together: set both, or neither")]
+    HalfACertificate,
     /// The address cannot be listened on.
     #[error("{address} cannot be listened on: {}", why_not(.source))]
     Listen {

@@ -20,7 +20,7 @@ use riomar_batch_layer::FreshIds;
 use riomar_event_log::{Clock, EmbeddedLog, KafkaLog, KafkaSettings, Log, LogError};
 use riomar_schemas::Catalog;
 use riomar_serving_layer::roles::{Role, Roles};
-use riomar_speed_layer::{MemoryStore, RealtimeStore, RedisStore, redis_store::RedisLimits};
+use riomar_speed_layer::{MemoryStore, RealtimeStore, RedisClientCertificate, RedisLimits, RedisStore, RedisTls};
 
 use super::{Parts, Platform, PlatformError, Settings, deployment};
 use crate::{
@@ -69,7 +69,7 @@ impl Platform {
         let realtime: Arc<dyn RealtimeStore> = match config.realtime.kind {
             RealtimeKind::Memory => Arc::new(MemoryStore::new()),
             RealtimeKind::Redis => {
-                Arc::new(RedisStore::connect(config.realtime.url.secret(), &deployment, RedisLimits::default())?)
+                Arc::new(RedisStore::connect(config.realtime.url.address(), &tls(config)?, &deployment, RedisLimits::default())?)
             }
         };
         let mut settings = Settings {
@@ -122,6 +122,18 @@ fn kafka(config: &Config) -> KafkaSettings {
         retention_ms: u64::try_from(log.topic_retain.as_millis()).unwrap_or(u64::MAX),
         ..KafkaSettings::new(log.brokers.clone())
     }
+}
+
+fn tls(config: &Config) -> Result<RedisTls, PlatformError> {
+    let realtime = &config.realtime;
+    let client = match (realtime.client_certificate.path(), realtime.client_key.path()) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => {
+            Some(RedisClientCertificate { certificate_file: certificate.to_owned(), key_file: key.to_owned() })
+        }
+        _ => return Err(PlatformError::HalfACertificate),
+    };
+    Ok(RedisTls { ca_file: realtime.ca_file.path().map(Path::to_owned), client })
 }
 
 fn directory(path: &Path) -> impl FnOnce(io::Error) -> PlatformError {

@@ -46,11 +46,13 @@ impl Breaker {
         self.refuses_until = None;
     }
 
-    pub(super) fn failed(&mut self, now: Instant) {
+    /// Notes a call that got no answer, and says whether calls are refused from now on.
+    pub(super) fn failed(&mut self, now: Instant) -> bool {
         self.failures = self.failures.saturating_add(1);
         if self.failures >= self.failures_max {
             self.refuses_until = Some(now + self.period);
         }
+        self.refuses_until.is_some()
     }
 }
 
@@ -63,16 +65,16 @@ mod tests {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut breaker = Breaker::new(2, second);
         assert_eq!(breaker.permit(start), Permit::Call);
-        breaker.failed(start);
+        assert!(!breaker.failed(start));
         breaker.answered();
-        breaker.failed(start);
+        assert!(!breaker.failed(start));
         assert_eq!(breaker.permit(start), Permit::Call, "an answer in between starts the count again");
-        breaker.failed(start);
+        assert!(breaker.failed(start));
         assert_eq!(breaker.permit(start), Permit::Refused(second));
         assert_eq!(breaker.permit(start + second / 2), Permit::Refused(second / 2));
         assert_eq!(breaker.permit(start + second), Permit::Probe);
         assert_eq!(breaker.permit(start + second), Permit::Refused(second), "one probe at a time");
-        breaker.failed(start + second);
+        assert!(breaker.failed(start + second));
         assert_eq!(breaker.permit(start + second), Permit::Refused(second));
         assert_eq!(breaker.permit(start + second * 2), Permit::Probe);
         breaker.answered();

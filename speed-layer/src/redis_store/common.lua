@@ -1,27 +1,37 @@
 -- What every script begins with.
 --
--- KEYS[1] is the entry's hash. ARGV[1] is what the keys of its epochs' hashes begin with (same hash tag, so same slot), ARGV[2] the
--- format of the entry. An entry lists its epochs in the fields 'groups:<epoch>', with the number of groups that each epoch's hash
--- holds: no script has to search for keys, and an entry whose epochs are not all there (evicted, deleted) counts as none.
+-- KEYS[1] is the entry's hash, KEYS[2…] are hashes of epochs. ARGV[1] is what the keys of epochs begin with, ARGV[2] the format of the
+-- entry. An entry lists its epochs in the fields 'groups:<epoch>', with the number of groups that each epoch's hash holds: no script
+-- has to search for keys, and an entry whose epochs are not all there (evicted, deleted) counts as none.
+--
+-- A script touches no key that is not named in KEYS. While a slot moves to another node of a cluster, some of its keys are here and
+-- some are there; Redis refuses a call then whose named keys are not all in one place, and cannot do so for keys that it does not know
+-- of. A caller that named too few is answered {'unnamed', fields}, and calls again.
 --
 -- Numbers are compared as decimal texts: Lua's own numbers are exact only up to 2^53.
 --
 -- A script that ran out of memory halfway would break the promise that a write is applied as a whole. Redis refuses for lack of memory
--- only the first write of a script, so either all of them happen or none.
+-- only the first write of a script, so either all of them happen or none: the first one must be an HSET, which can be refused.
 
 local EPOCHS, FORMAT = ARGV[1], ARGV[2]
 -- Lua refuses to unpack more than 8,000 values; even, because fields come in pairs.
 local UNPACK_MAX = 7000
 
+local NAMED = {}
+for i = 2, #KEYS do
+  NAMED[KEYS[i]] = true
+end
+
 local function below(a, b)
   return #a < #b or (#a == #b and a < b)
 end
 
--- The entry by field and as the list that clients get, or nil.
+-- The entry by field and as the list that clients get; or nil and what to answer: {'none'}, {'lost', fields} for an entry whose epochs
+-- are not whole, or {'unnamed', fields}.
 local function load_entry()
   local list = redis.call('HGETALL', KEYS[1])
   if #list == 0 then
-    return nil
+    return nil, { 'none' }
   end
   local entry = {}
   for i = 1, #list, 2 do
@@ -29,10 +39,16 @@ local function load_entry()
   end
   -- What another version wrote is shown to the client, and never taken apart here.
   if entry.format == FORMAT then
+    for field in pairs(entry) do
+      local epoch = string.match(field, '^groups:(%d+)$')
+      if epoch and not NAMED[EPOCHS .. epoch] then
+        return nil, { 'unnamed', list }
+      end
+    end
     for field, count in pairs(entry) do
       local epoch = string.match(field, '^groups:(%d+)$')
       if epoch and redis.call('HLEN', EPOCHS .. epoch) ~= tonumber(count) then
-        return nil
+        return nil, { 'lost', list }
       end
     end
   end
@@ -40,7 +56,7 @@ local function load_entry()
 end
 
 local function guard_holds(entry, offset, epoch, start)
-  return entry ~= nil and entry.format == FORMAT and entry.offset == offset and entry.epoch == epoch and entry.start == start
+  return entry.format == FORMAT and entry.offset == offset and entry.epoch == epoch and entry.start == start
 end
 
 -- The arguments from ARGV[at] on that tell an entry: offset, epoch, start, floor, event_time_max_us or '', halted after '=' or ''.
@@ -58,11 +74,11 @@ local function write_entry(at, floor)
   end
 end
 
--- Removes the hashes of the epochs that the entry lists below `floor` (all of them without one).
-local function remove_epochs(entry, floor)
+-- Removes the hashes of the epochs that the entry lists below `floor`.
+local function remove_below(entry, floor)
   for field in pairs(entry) do
     local epoch = string.match(field, '^groups:(%d+)$')
-    if epoch and (floor == nil or below(epoch, floor)) then
+    if epoch and below(epoch, floor) then
       redis.call('UNLINK', EPOCHS .. epoch)
       redis.call('HDEL', KEYS[1], field)
     end

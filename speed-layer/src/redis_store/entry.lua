@@ -1,6 +1,6 @@
--- Answers {'none'} or {'entry', fields}.
+-- Answers {'none'}, {'lost', fields}, {'unnamed', fields} or {'entry', fields}.
 local entry, list = load_entry()
 if not entry then
-  return { 'none' }
+  return list
 end
 return { 'entry', list }

@@ -1,8 +1,8 @@
 -- ARGV[3]: the lowest epoch wanted.
--- Answers {'none'} or {'entry', fields, {epoch, {key, state, …}, …}}.
+-- Answers {'none'}, {'lost', fields}, {'unnamed', fields} or {'entry', fields, {epoch, {key, state, …}, …}}.
 local entry, list = load_entry()
 if not entry then
-  return { 'none' }
+  return list
 end
 local epochs = {}
 for field in pairs(entry) do

@@ -1,10 +1,10 @@
--- ARGV[3]: the floor. Answers {'none'} or {'entry', fields}: the entry as it was found.
+-- ARGV[3]: the floor. Answers {'none'}, {'lost', fields}, {'unnamed', fields} or {'entry', fields}: the entry as it was found.
 local entry, list = load_entry()
 if not entry then
-  return { 'none' }
+  return list
 end
 if entry.format == FORMAT and below(entry.floor, ARGV[3]) then
   redis.call('HSET', KEYS[1], 'floor', ARGV[3])
-  remove_epochs(entry, ARGV[3])
+  remove_below(entry, ARGV[3])
 end
 return { 'entry', list }

@@ -1,8 +1,8 @@
 -- ARGV[3]…: for each epoch its number, the number of keys, then the keys.
--- Answers {'none'} or {'entry', fields, states}: a state or nil for each key, in order.
+-- Answers {'none'}, {'lost', fields}, {'unnamed', fields} or {'entry', fields, states}: a state or nil for each key, in order.
 local entry, list = load_entry()
 if not entry then
-  return { 'none' }
+  return list
 end
 local states = {}
 local at = 3

@@ -1,50 +1,70 @@
 //! Entries and states as arguments and replies of the scripts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use redis::{Script, ScriptInvocation, Value};
+use redis::Value;
 use riomar_schemas::{Epoch, Offset, PartitionId, ReaderPosition, View, keys, state_codec::EncodedState};
 
-use super::connection::Connection;
+use super::{
+    connection::Connection,
+    epochs::ListedEpochs,
+    script::{Arguments, Script},
+};
 use crate::store::{Entry, StoreError, WriteOutcome};
 
 /// The version of the entry's fields, and of what the scripts make of them.
 const FORMAT: &str = "1";
+/// How often a call is made again because the entry lists other epochs than it named.
+const NAMINGS_MAX: usize = 8;
 
 /// One call of a script.
 pub(super) struct Call<'a> {
-    script: ScriptInvocation<'a>,
+    script: &'a Script,
+    listed: &'a ListedEpochs,
     entry_key: String,
+    epochs_key: String,
+    /// Epochs that the script touches whether the entry lists them or not.
+    written: BTreeSet<Epoch>,
+    /// The epochs below are gone once the call has had its effect.
+    floor: Epoch,
+    values: Vec<Vec<u8>>,
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(script: &'a Script, deployment: &str, view: &View, partition: PartitionId) -> Self {
-        let entry_key = keys::entry(deployment, view, partition);
-        let mut script = script.prepare_invoke();
-        script.key(&entry_key).arg(keys::epochs(deployment, view, partition)).arg(FORMAT);
-        Self { script, entry_key }
+    pub(super) fn new(
+        script: &'a Script,
+        listed: &'a ListedEpochs,
+        deployment: &str,
+        view: &View,
+        partition: PartitionId,
+    ) -> Self {
+        let (entry_key, epochs_key) = (keys::entry(deployment, view, partition), keys::epochs(deployment, view, partition));
+        let values = vec![epochs_key.clone().into_bytes(), FORMAT.into()];
+        Self { script, listed, entry_key, epochs_key, written: BTreeSet::new(), floor: Epoch::default(), values }
     }
 
-    pub(super) fn number(&mut self, number: u64) -> &mut Self {
-        self.script.arg(number);
-        self
+    /// The lowest epoch wanted.
+    pub(super) fn from(&mut self, from: Epoch) -> &mut Self {
+        self.number(from.0)
+    }
+
+    /// The lowest epoch that is kept.
+    pub(super) fn floor(&mut self, floor: Epoch) -> &mut Self {
+        self.floor = floor;
+        self.number(floor.0)
     }
 
     pub(super) fn guard(&mut self, expected: Option<&Entry>) -> &mut Self {
         match expected {
             Some(entry) => self.number(entry.position.offset.0).number(entry.position.epoch.0).number(entry.start.0),
-            None => {
-                self.script.arg("").arg("").arg("");
-                self
-            }
+            None => self.text("").text("").text(""),
         }
     }
 
     pub(super) fn entry(&mut self, entry: &Entry) -> &mut Self {
-        self.guard(Some(entry)).number(entry.floor.0);
-        self.script.arg(entry.event_time_max_us.map(|time| time.to_string()).unwrap_or_default());
-        self.script.arg(entry.halted.as_ref().map(|reason| format!("={reason}")).unwrap_or_default());
-        self
+        self.guard(Some(entry)).floor(entry.floor);
+        self.text(&entry.event_time_max_us.map(|time| time.to_string()).unwrap_or_default());
+        self.text(&entry.halted.as_ref().map(|reason| format!("={reason}")).unwrap_or_default())
     }
 
     pub(super) fn states(&mut self, states: &[EncodedState]) -> &mut Self {
@@ -53,9 +73,10 @@ impl<'a> Call<'a> {
             epochs.entry(state.epoch).or_default().push(state);
         }
         for (epoch, states) in epochs {
+            self.written.insert(epoch);
             self.number(epoch.0).number(states.len() as u64);
             for state in states {
-                self.script.arg(&state.key).arg(state.state.as_slice());
+                self.text(&state.key).values.push(state.state.clone());
             }
         }
         self
@@ -70,51 +91,126 @@ impl<'a> Call<'a> {
         for (epoch, places) in &epochs {
             self.number(epoch.0).number(places.len() as u64);
             for place in places {
-                self.script.arg(keys[*place].1);
+                self.text(keys[*place].1);
             }
         }
         epochs.into_values().flatten().collect()
     }
 
+    /// Runs the script, again where it says that the entry lists epochs whose keys were not named.
     pub(super) async fn run(&self, connection: &Connection) -> Result<Reply, StoreError> {
-        let Value::Array(parts) = connection.run(&self.script).await? else {
-            return Err(self.damaged("the reply", "no list"));
-        };
-        Ok(Reply { parts: parts.into_iter(), entry_key: self.entry_key.clone() })
+        let deadline = connection.deadline();
+        for _ in 0..NAMINGS_MAX {
+            let mut named = self.listed.of(&self.entry_key);
+            named.extend(&self.written);
+            let epoch_keys = named.iter().map(|epoch| format!("{}{epoch}", self.epochs_key));
+            let keys: Vec<_> = std::iter::once(self.entry_key.clone()).chain(epoch_keys).collect();
+            let arguments = Arguments { keys: &keys, values: &self.values };
+            let value = connection.run(self.script, &arguments, deadline).await?;
+            let reply = Reply::new(value, &self.entry_key)?;
+            if let Some(epochs) = reply.listed() {
+                self.listed.set(&self.entry_key, epochs);
+            }
+            if reply.kind != Kind::Unnamed {
+                return Ok(reply);
+            }
+        }
+        Err(connection.unavailable(&format!("{} changes its epochs faster than they can be named", self.entry_key)))
+    }
+
+    /// Notes what the entry lists after a write.
+    pub(super) fn written(&self) {
+        let mut listed = self.listed.of(&self.entry_key);
+        listed.extend(&self.written);
+        self.listed.set(&self.entry_key, listed.split_off(&self.floor));
+    }
+
+    /// Notes that the entry lists nothing after a reset.
+    pub(super) fn emptied(&self) {
+        self.listed.set(&self.entry_key, BTreeSet::new());
     }
 
     pub(super) fn damaged(&self, field: &str, reason: &str) -> StoreError {
         damaged(&self.entry_key, field, reason)
     }
+
+    fn number(&mut self, number: u64) -> &mut Self {
+        self.text(&number.to_string())
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.values.push(text.into());
+        self
+    }
+}
+
+/// What a script answers first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// There is no entry, or one whose epochs are not whole.
+    None,
+    /// The entry follows.
+    Entry,
+    /// The write was applied.
+    Applied,
+    /// The write was not applied; the entry that is there follows.
+    Fenced,
+    /// The entry, which follows, lists an epoch that was not named.
+    Unnamed,
 }
 
 /// The reply of a script, taken apart from front to back.
 pub(super) struct Reply {
+    kind: Kind,
+    fields: Option<BTreeMap<String, String>>,
     parts: std::vec::IntoIter<Value>,
     entry_key: String,
 }
 
 impl Reply {
-    /// Whether the store has no entry. Takes the first part, which names the kind of the reply.
-    pub(super) fn is_none(&mut self) -> Result<bool, StoreError> {
-        Ok(self.text()? == "none")
+    fn new(value: Value, entry_key: &str) -> Result<Self, StoreError> {
+        let mut parts = list(value)?.into_iter();
+        let kind = match utf8(bytes(parts.next().unwrap_or(Value::Nil))?)?.as_str() {
+            "none" | "lost" => Kind::None,
+            "entry" => Kind::Entry,
+            "applied" => Kind::Applied,
+            "fenced" => Kind::Fenced,
+            "unnamed" => Kind::Unnamed,
+            _ => return Err(unexpected("another kind")),
+        };
+        let fields = match parts.next() {
+            Some(fields) => Some(
+                pairs(list(fields)?)?
+                    .map(|pair| pair.and_then(|(field, value)| Ok((field, utf8(value)?))))
+                    .collect::<Result<_, _>>()?,
+            ),
+            None => None,
+        };
+        Ok(Self { kind, fields, parts, entry_key: entry_key.to_owned() })
+    }
+
+    /// Whether the store has no entry.
+    pub(super) fn is_none(&self) -> bool {
+        self.kind == Kind::None
+    }
+
+    /// Whether a write was applied.
+    pub(super) fn is_applied(&self) -> bool {
+        self.kind == Kind::Applied
     }
 
     /// The outcome of a guarded write.
-    pub(super) fn outcome(&mut self) -> Result<WriteOutcome, StoreError> {
-        match self.text()?.as_str() {
-            "applied" => Ok(WriteOutcome::Applied),
-            "none" => Ok(WriteOutcome::Fenced(None)),
+    pub(super) fn outcome(&self) -> Result<WriteOutcome, StoreError> {
+        match self.kind {
+            Kind::Applied => Ok(WriteOutcome::Applied),
+            Kind::None => Ok(WriteOutcome::Fenced(None)),
             _ => Ok(WriteOutcome::Fenced(Some(self.entry()?.0))),
         }
     }
 
     /// The entry, and the number of groups in each of its epochs.
-    pub(super) fn entry(&mut self) -> Result<(Entry, BTreeMap<Epoch, u64>), StoreError> {
-        let fields = pairs(self.list()?)?
-            .map(|pair| pair.and_then(|(field, value)| Ok((field, utf8(value)?))))
-            .collect::<Result<BTreeMap<String, String>, _>>()?;
-        Fields { fields, entry_key: &self.entry_key }.read()
+    pub(super) fn entry(&self) -> Result<(Entry, BTreeMap<Epoch, u64>), StoreError> {
+        self.fields()?.read()
     }
 
     /// The next part, which is a list.
@@ -137,20 +233,32 @@ impl Reply {
         Ok(states)
     }
 
-    fn text(&mut self) -> Result<String, StoreError> {
-        utf8(bytes(self.parts.next().unwrap_or(Value::Nil))?)
+    /// The epochs that the entry lists, where the reply shows one that this version can read.
+    fn listed(&self) -> Option<BTreeSet<Epoch>> {
+        let fields = self.fields().ok().filter(Fields::has_known_format)?.fields;
+        let epochs = fields.keys().filter_map(|field| field.strip_prefix("groups:")?.parse().ok());
+        Some(epochs.map(Epoch).collect())
+    }
+
+    fn fields(&self) -> Result<Fields<'_>, StoreError> {
+        let fields = self.fields.as_ref().ok_or_else(|| unexpected("no entry"))?;
+        Ok(Fields { fields, entry_key: &self.entry_key })
     }
 }
 
 /// The fields of an entry's hash.
 struct Fields<'a> {
-    fields: BTreeMap<String, String>,
+    fields: &'a BTreeMap<String, String>,
     entry_key: &'a str,
 }
 
 impl Fields<'_> {
+    fn has_known_format(&self) -> bool {
+        self.fields.get("format").map(String::as_str) == Some(FORMAT)
+    }
+
     fn read(&self) -> Result<(Entry, BTreeMap<Epoch, u64>), StoreError> {
-        if self.fields.get("format").map(String::as_str) != Some(FORMAT) {
+        if !self.has_known_format() {
             let reason = format!("this version reads format {FORMAT}; delete the key to have it rebuilt");
             return Err(damaged(self.entry_key, "format", &reason));
         }
@@ -164,6 +272,10 @@ impl Fields<'_> {
             },
             halted: self.fields.get("halted").cloned(),
         };
+        Ok((entry, self.groups()?))
+    }
+
+    fn groups(&self) -> Result<BTreeMap<Epoch, u64>, StoreError> {
         let mut groups = BTreeMap::new();
         for field in self.fields.keys() {
             if let Some(epoch) = field.strip_prefix("groups:") {
@@ -171,7 +283,7 @@ impl Fields<'_> {
                 groups.insert(Epoch(epoch), self.number(field)?);
             }
         }
-        Ok((entry, groups))
+        Ok(groups)
     }
 
     fn number<T: std::str::FromStr>(&self, field: &str) -> Result<T, StoreError> {

@@ -15,6 +15,8 @@ pub struct Observed<'a> {
     pub first_epoch: Epoch,
     /// What the store holds.
     pub entry: Option<&'a Entry>,
+    /// Whether this worker has seen it hold an entry.
+    pub seen: bool,
     /// Whether states of this very entry were found damaged.
     pub damaged: bool,
     /// Where the current generation ends.
@@ -37,8 +39,10 @@ pub enum Decision {
 pub enum RebuildReason {
     /// The store has no entry, and the log nothing to fold: the view begins here.
     NothingYet,
-    /// The store has no entry: it is new, was emptied, or lost a part of it.
+    /// The store has no entry, and this worker never saw one: the view is new, or it was lost before.
     NoEntry,
+    /// The store no longer has the entry that this worker saw: Redis was emptied, or it evicted or lost a part of it.
+    Lost,
     /// The store holds bytes that are no states of the view.
     Damaged,
     /// The states begin behind the current cut, so the events between are in neither layer.
@@ -51,11 +55,29 @@ pub enum RebuildReason {
     AheadOfLog,
 }
 
+impl RebuildReason {
+    /// Its name as a label of metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NothingYet => "nothing_yet",
+            Self::NoEntry => "no_entry",
+            Self::Lost => "lost",
+            Self::Damaged => "damaged",
+            Self::StartsAfterCut => "starts_after_cut",
+            Self::LacksEpochs => "lacks_epochs",
+            Self::BehindCut => "behind_cut",
+            Self::AheadOfLog => "ahead_of_log",
+        }
+    }
+}
+
 impl fmt::Display for RebuildReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NothingYet => "there is nothing to fold yet",
             Self::NoEntry => "the store has no entry",
+            Self::Lost => "the store has lost its entry, or a part of its states",
             Self::Damaged => "its states are damaged",
             Self::StartsAfterCut => "its states begin behind the current cut",
             Self::LacksEpochs => "epochs that are still needed were removed",
@@ -68,11 +90,14 @@ impl fmt::Display for RebuildReason {
 /// Decides.
 #[must_use]
 pub fn decide(observed: &Observed<'_>) -> Decision {
-    let Observed { partition, first_epoch, entry, damaged, hand_over, log_end } = *observed;
+    let Observed { partition, first_epoch, entry, seen, damaged, hand_over, log_end } = *observed;
     let covered = hand_over.position(partition);
     let Some(entry) = entry else {
-        let nothing_yet = log_end.is_some_and(|end| end == covered);
-        return Decision::Rebuild(if nothing_yet { RebuildReason::NothingYet } else { RebuildReason::NoEntry });
+        return Decision::Rebuild(match log_end {
+            _ if seen => RebuildReason::Lost,
+            Some(end) if end == covered => RebuildReason::NothingYet,
+            _ => RebuildReason::NoEntry,
+        });
     };
     let needed_from = hand_over.cut.max(first_epoch);
     if damaged {
@@ -119,7 +144,7 @@ mod tests {
     #[test]
     fn goes_on_or_rebuilds() {
         use Decision::{Continue, Rebuild};
-        use RebuildReason::{AheadOfLog, BehindCut, LacksEpochs, NoEntry, NothingYet, StartsAfterCut};
+        use RebuildReason::{AheadOfLog, BehindCut, LacksEpochs, Lost, NoEntry, NothingYet, StartsAfterCut};
         let at_start = hand_over(0, None);
         let cut_4 = hand_over(4, Some(40));
         // entry, hand-over, first epoch, the log's end, decision
@@ -151,8 +176,11 @@ mod tests {
         for (number, (entry, hand_over, first_epoch, log_end, expected)) in cases.into_iter().enumerate() {
             let log_end = Some(Offset(log_end));
             let (entry, first_epoch) = (entry.as_ref(), Epoch(first_epoch));
-            let observed = Observed { partition: PARTITION, first_epoch, entry, damaged: false, hand_over, log_end };
+            let (seen, damaged) = (false, false);
+            let observed = Observed { partition: PARTITION, first_epoch, entry, seen, damaged, hand_over, log_end };
             assert_eq!(decide(&observed), expected, "case {number}: {observed:?}");
+            let lost = if entry.is_none() { Rebuild(Lost) } else { expected };
+            assert_eq!(decide(&Observed { seen: true, ..observed }), lost, "seen before, in case {number}");
             // A rebuild settles the matter: what it writes needs no other.
             let fresh = rebuilt(&observed);
             assert_eq!(decide(&Observed { entry: Some(&fresh), ..observed }), Continue, "after a rebuild in case {number}");
@@ -168,8 +196,8 @@ mod tests {
             [(hand_over(4, Some(40)), Decision::Continue), (hand_over(5, Some(60)), Decision::Rebuild(RebuildReason::BehindCut))]
         {
             let (entry, hand_over) = (Some(&halted), &hand_over);
-            let observed =
-                Observed { partition: PARTITION, first_epoch: Epoch(0), entry, damaged: false, hand_over, log_end: None };
+            let (first_epoch, seen, damaged, log_end) = (Epoch(0), true, false, None);
+            let observed = Observed { partition: PARTITION, first_epoch, entry, seen, damaged, hand_over, log_end };
             assert_eq!(decide(&observed), expected);
         }
     }
@@ -178,8 +206,8 @@ mod tests {
     fn a_rebuild_begins_at_the_cut_or_at_the_first_epoch() {
         let begin = |hand_over: &HandOver, first_epoch| {
             let first_epoch = Epoch(first_epoch);
-            let (entry, damaged, log_end) = (None, false, None);
-            rebuilt(&Observed { partition: PARTITION, first_epoch, entry, damaged, hand_over, log_end })
+            let (entry, seen, damaged, log_end) = (None, false, false, None);
+            rebuilt(&Observed { partition: PARTITION, first_epoch, entry, seen, damaged, hand_over, log_end })
         };
         assert_eq!(begin(&hand_over(4, Some(40)), 0), entry(40, 4, 4, 4));
         assert_eq!(begin(&hand_over(4, None), 6), entry(0, 6, 6, 6));

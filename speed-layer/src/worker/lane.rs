@@ -26,6 +26,8 @@ pub(super) struct Lane {
     pub(super) view: Arc<View>,
     /// `None`: the store has to be asked. Taken out during every write, so a write whose outcome nobody saw leaves it so.
     pub(super) known: Option<Known>,
+    /// Whether the store was seen to hold an entry.
+    seen: bool,
     hand_over: Option<HandOver>,
     hand_over_seen_ms: i64,
     /// Why it could not be read again, until it can.
@@ -67,6 +69,7 @@ impl Lane {
         Self {
             view,
             known: None,
+            seen: false,
             hand_over: None,
             hand_over_seen_ms: 0,
             hand_over_failure: None,
@@ -149,14 +152,15 @@ impl Lane {
             };
             let entry = known.as_ref().map(|known| &known.entry);
             let damaged = entry.zip(self.damaged.as_ref()).is_some_and(|(entry, damaged)| damaged.guards(entry));
-            let observed = Observed { partition: parts.partition, first_epoch, entry, damaged, hand_over: &hand_over, log_end };
+            let (partition, seen) = (parts.partition, self.seen);
+            let observed = Observed { partition, first_epoch, entry, seen, damaged, hand_over: &hand_over, log_end };
             let outcome = match decide(&observed) {
                 Decision::Continue => None,
                 Decision::Rebuild(reason) => Some((reason, rebuilt(&observed))),
             };
             self.hand_over = Some(hand_over);
             let Some((reason, fresh)) = outcome else {
-                (self.known, self.damaged) = (known, None);
+                (self.known, self.seen, self.damaged) = (known, true, None);
                 break;
             };
             match self.reset(parts, known.as_ref().map(|known| &known.entry), &fresh).await? {
@@ -164,6 +168,7 @@ impl Lane {
                     settled.rebuilds.push(reason);
                     self.damaged = None;
                     self.known = Some(Known { entry: fresh, groups: BTreeMap::new() });
+                    self.seen = true;
                     break;
                 }
                 WriteOutcome::Fenced(_) => settled.fenced += 1,

@@ -10,8 +10,11 @@ use riomar_schemas::{Name, stream::APPEND_TIME};
 use super::{SpeedParts, WorkerStep, lane::Lane};
 
 macro_rules! of_view {
-    ($kind:ident, $name:literal, $parts:expr, $view:expr) => {
-        $kind!($name, "stream" => $parts.stream.name.to_string(), "partition" => $parts.partition.to_string(), "view" => $view.to_string())
+    ($kind:ident, $name:literal, $parts:expr, $view:expr $(, $label:literal => $value:expr)*) => {
+        $kind!(
+            $name, "stream" => $parts.stream.name.to_string(), "partition" => $parts.partition.to_string(),
+            "view" => $view.to_string() $(, $label => $value)*
+        )
     };
 }
 
@@ -24,8 +27,8 @@ pub(super) fn count_fenced(parts: &SpeedParts, view: &Name) {
 }
 
 pub(super) fn count_settled(parts: &SpeedParts, step: &WorkerStep) {
-    for (view, _) in &step.rebuilds {
-        of_view!(counter, "riomar_speed_rebuilds_total", parts, view).increment(1);
+    for (view, reason) in &step.rebuilds {
+        of_view!(counter, "riomar_speed_rebuilds_total", parts, view, "reason" => reason.label()).increment(1);
     }
 }
 

@@ -3,6 +3,7 @@
 mod failures;
 mod flaky;
 mod history;
+mod losses;
 mod random;
 mod scenarios;
 mod world;

@@ -7,11 +7,10 @@ use riomar_schemas::{Epoch, Offset, View, state_codec::EncodedState};
 
 use super::{
     super::{RebuildReason, SpeedError, SpeedWorker, WorkerStep},
-    world::{PARTITION, World, Written},
+    world::{PARTITION, World, Written, in_redis},
 };
 use crate::{
     memory::MemoryStore,
-    redis_store::{RedisLimits, RedisStore},
     store::{RealtimeStore, StoreError},
 };
 
@@ -135,8 +134,7 @@ async fn c6_damaged_states_are_rebuilt_in_memory() {
 #[tokio::test]
 async fn c6_damaged_states_are_rebuilt_in_redis() {
     let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
-    let limits = RedisLimits { call_timeout: Duration::from_secs(30), ..RedisLimits::default() };
-    damaged_states_are_rebuilt(Arc::new(RedisStore::connect(&server.url(), "test", limits).expect("an address"))).await;
+    damaged_states_are_rebuilt(in_redis(&server.url())).await;
 }
 
 #[tokio::test]

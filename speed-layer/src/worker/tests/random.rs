@@ -9,11 +9,10 @@ use riomar_schemas::HandOver;
 
 use super::{
     super::{SpeedError, SpeedLimits, SpeedWorker},
-    world::{Hit, PARTITION, World, Written},
+    world::{Hit, PARTITION, World, Written, in_redis},
 };
 use crate::{
     memory::MemoryStore,
-    redis_store::{RedisLimits, RedisStore},
     store::{RealtimeStore, StoreError},
 };
 
@@ -70,8 +69,7 @@ impl InRedis<'_> {
 
 impl Accidents for InRedis<'_> {
     fn store(&self) -> Arc<dyn RealtimeStore> {
-        let limits = RedisLimits { call_timeout: Duration::from_secs(30), ..RedisLimits::default() };
-        Arc::new(RedisStore::connect(&self.server.url(), "test", limits).expect("an address"))
+        in_redis(&self.server.url())
     }
 
     fn empty(&mut self) {

@@ -19,11 +19,10 @@ use tokio::{
 
 use super::{
     super::{RebuildReason, SpeedError, SpeedParts, SpeedWorker, WorkerStep, run},
-    world::{DEFINITIONS, PARTITION, World, Written},
+    world::{DEFINITIONS, PARTITION, World, Written, in_redis},
 };
 use crate::{
     memory::MemoryStore,
-    redis_store::{RedisLimits, RedisStore},
     store::{Entry, RealtimeStore, StoreError},
 };
 
@@ -237,8 +236,7 @@ async fn c6_a_store_that_is_down_loses_nothing() {
 #[tokio::test]
 async fn a_damaged_view_does_not_hold_back_the_others_and_is_not_overwritten() {
     let server = RedisServer::start().unwrap_or_else(|error| panic!("{error}"));
-    let store = RedisStore::connect(&server.url(), "test", RedisLimits::default()).expect("an address");
-    let mut world = World::new(Arc::new(store), 0, 0).await;
+    let mut world = World::new(in_redis(&server.url()), 0, 0).await;
     world.hits(3, 3).await;
     let mut worker = world.worker();
     step(&mut worker).await;

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     memory::MemoryStore,
+    redis_store::{RedisLimits, RedisStore, RedisTls},
     store::{Entry, RealtimeStore},
 };
 
@@ -69,6 +70,13 @@ pub enum Written {
 
 /// Minute and, for the view by key, the key; count and sum.
 pub type Sums = BTreeMap<(i64, String), (i64, i64)>;
+
+/// A store in Redis whose calls are to succeed, however busy the machine is.
+pub fn in_redis(url: &str) -> Arc<RedisStore> {
+    let (call_timeout, breaker_period) = (Duration::from_secs(30), Duration::from_millis(1));
+    let limits = RedisLimits { call_timeout, breaker_period, ..RedisLimits::default() };
+    Arc::new(RedisStore::connect(&url.parse().expect("an address"), &RedisTls::default(), "test", limits).expect("a store"))
+}
 
 pub struct World {
     _directory: TempDir,
