@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{app::AppState, problem::ApiError};
 
 /// Every code of a problem, with what it means and what to do.
-pub(crate) const PROBLEM_TYPES: [(&str, &str); 38] = [
+pub(crate) const PROBLEM_TYPES: [(&str, &str); 39] = [
     ("bad_request", "The request is not valid HTTP, or not what the route takes."),
     (
         "batch_failed",
@@ -30,6 +30,10 @@ pub(crate) const PROBLEM_TYPES: [(&str, &str); 38] = [
     ("invalid_body", "The body is not the JSON that the route takes; `detail` says where."),
     ("invalid_parameter", "A query parameter is not known or cannot be read; `errors` names it."),
     ("log_damaged", "The log holds what cannot be read; the operator must restore it."),
+    (
+        "log_misconfigured",
+        "A topic or a setting of the log would break a promise; nothing was acknowledged. The journal of the server says what to set.",
+    ),
     ("log_unavailable", "Events cannot be made durable now; nothing was acknowledged. Send all of them again."),
     (
         "malformed_json",
