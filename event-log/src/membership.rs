@@ -3,25 +3,37 @@
 use std::{any::Any, collections::BTreeSet, fmt};
 
 use riomar_schemas::{Name, PartitionId};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::error::LogError;
 
 /// The partitions that one member works on.
 pub type Share = BTreeSet<(Name, PartitionId)>;
 
-/// This process's place in a group, until it is dropped.
+/// This process's place in a group, until it is dropped or [left](Self::leave).
 pub struct Membership {
     share: watch::Receiver<Share>,
     /// What keeps the place; it is given up when this is dropped.
-    _place: Box<dyn Any + Send + Sync>,
+    place: Box<dyn Any + Send + Sync>,
+    /// Ends when the others know that the place was given up.
+    left: Option<oneshot::Receiver<()>>,
 }
 
 impl Membership {
-    /// A membership whose share is sent by whoever holds the sender; `place` is dropped with it.
+    /// A membership whose share is sent by whoever holds the sender. `place` is dropped with it, and the sender of `left`, if there
+    /// is one, a little later.
     #[must_use]
-    pub fn new(share: watch::Receiver<Share>, place: impl Send + Sync + 'static) -> Self {
-        Self { share, _place: Box::new(place) }
+    pub fn new(share: watch::Receiver<Share>, place: impl Send + Sync + 'static, left: Option<oneshot::Receiver<()>>) -> Self {
+        Self { share, place: Box::new(place), left }
+    }
+
+    /// Leaves the group, and waits until that is done: a process that ends at once would leave its share to nobody for a while.
+    pub async fn leave(self) {
+        drop(self.place);
+        if let Some(left) = self.left {
+            // Nothing is ever sent: the sender is dropped when it is done.
+            let _ = left.await;
+        }
     }
 
     /// What this member is to work on now: nothing before it was first told, and while it has no place in the group.

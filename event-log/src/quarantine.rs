@@ -2,11 +2,12 @@
 //!
 //! It is a log of its own beside the stream's log, so it is durable in the same way and read with the same positions.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use riomar_schemas::{
     Name, Offset, PartitionId, Violation,
+    limits::EVENT_BYTES_MAX,
     name::NAME_BYTES_MAX,
     record::{Record, RecordBody},
 };
@@ -24,6 +25,10 @@ pub const SUFFIX: &str = "__quarantine";
 pub const QUARANTINED_NAME_BYTES_MAX: usize = NAME_BYTES_MAX - SUFFIX.len();
 /// Bytes of entries that one read returns, though never fewer than one entry.
 pub const READ_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of an event that are kept here. Ingestion refuses a larger one; what a producer that goes round it has put into the log is
+/// kept up to here, and the reason says so: whole it might not fit into any record.
+pub const RAW_BYTES_MAX: usize = EVENT_BYTES_MAX;
 
 /// Every quarantine has one partition: its entries are few, and their order is that of their arrival.
 const PARTITION: PartitionId = PartitionId(0);
@@ -55,10 +60,10 @@ pub struct QuarantineEntry {
     pub reason: Violation,
     /// When it was received, in milliseconds since 1970-01-01 UTC.
     pub received_at_ms: i64,
-    /// The event as it came, where it is UTF-8.
+    /// The event as it came, where it is UTF-8, up to [`RAW_BYTES_MAX`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw: Option<String>,
-    /// The event as it came, in Base64, where it is not UTF-8.
+    /// The event as it came, in Base64, where it is not UTF-8, up to [`RAW_BYTES_MAX`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_base64: Option<String>,
     /// Where it stands in the stream's log, when it was found there.
@@ -125,7 +130,8 @@ impl Quarantine {
         let mut records = Vec::new();
         let mut bytes = 0;
         for entry in entries {
-            let text = serde_json::to_vec(entry).map_err(|error| LogError::Damaged(format!("an entry is not JSON: {error}")))?;
+            let text = serde_json::to_vec(&of_bounded_size(entry))
+                .map_err(|error| LogError::Damaged(format!("an entry is not JSON: {error}")))?;
             if !records.is_empty() && (bytes + text.len() > APPEND_BYTES || records.len() >= APPEND_ENTRIES) {
                 self.log.append(&name, std::mem::take(&mut records)).await?;
                 bytes = 0;
@@ -174,6 +180,22 @@ fn quarantine_of(stream: &Name) -> Result<Name, LogError> {
         found: stream.as_str().len() as u64,
         max: QUARANTINED_NAME_BYTES_MAX as u64,
     })
+}
+
+/// The entry with no more of its event than is kept.
+fn of_bounded_size(entry: &QuarantineEntry) -> Cow<'_, QuarantineEntry> {
+    // Four characters of Base64 are three bytes.
+    const BASE64_MAX: usize = RAW_BYTES_MAX.div_ceil(3) * 4;
+    let len = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    if len(&entry.raw) <= RAW_BYTES_MAX && len(&entry.raw_base64) <= BASE64_MAX {
+        return Cow::Borrowed(entry);
+    }
+    let bytes = len(&entry.raw).max(len(&entry.raw_base64) / 4 * 3);
+    let mut shorter = entry.clone();
+    shorter.raw = entry.raw.as_ref().map(|raw| raw[..raw.floor_char_boundary(RAW_BYTES_MAX)].to_owned());
+    shorter.raw_base64 = entry.raw_base64.as_ref().map(|raw| raw[..raw.floor_char_boundary(BASE64_MAX)].to_owned());
+    shorter.reason.detail += &format!(" (of its {bytes} bytes the first {RAW_BYTES_MAX} are kept here)");
+    Cow::Owned(shorter)
 }
 
 fn entry(stream: &Name, record: &Record) -> Result<QuarantineEntry, LogError> {
@@ -270,6 +292,27 @@ mod tests {
         assert_eq!(quarantine.account(&stream()).await.expect("sums"), account);
         let first = quarantine.read(&stream(), Offset(0), 100).await.expect("reads");
         assert!((1..7).contains(&first.len()) && first[0].1 == large, "{} entries in one read", first.len());
+    }
+
+    #[tokio::test]
+    async fn of_an_event_that_is_too_large_the_beginning_is_kept() {
+        let (_directory, _log, quarantine) = quarantine();
+        quarantine.create(&stream()).await.expect("creates");
+        let text = |bytes: usize| QuarantineEntry { raw: Some("ä".repeat(bytes / 2)), ..entry(EntryKind::Quarantined, 1) };
+        let base64 = |bytes: usize| QuarantineEntry {
+            raw: None,
+            raw_base64: Some("Zm9v".repeat(bytes / 3)),
+            ..entry(EntryKind::Quarantined, 1)
+        };
+        let entries = [text(RAW_BYTES_MAX), base64(RAW_BYTES_MAX), text(9 << 20), base64(9 << 20)];
+        quarantine.append(&stream(), &entries).await.expect("appends");
+        let kept = quarantine.read(&stream(), Offset(0), 10).await.expect("reads");
+        assert!(kept[0].1 == entries[0] && kept[1].1 == entries[1], "whole as long as they may be");
+        assert_eq!(kept[2].1.raw, Some("ä".repeat(RAW_BYTES_MAX / 2)));
+        assert_eq!(kept[3].1.raw_base64.as_ref().map(|raw| raw.len() / 4 * 3), Some(RAW_BYTES_MAX.div_ceil(3) * 3));
+        for (_, shorter) in &kept[2..] {
+            assert!(shorter.reason.detail.ends_with("(of its 9437184 bytes the first 1048576 are kept here)"), "{shorter:.0?}");
+        }
     }
 
     #[tokio::test]

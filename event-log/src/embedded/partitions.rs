@@ -154,7 +154,7 @@ impl Streams {
         let member = Member { streams: streams.iter().cloned().collect(), share };
         member.tell(&by_name);
         members.push(member);
-        Ok(Membership::new(told, ()))
+        Ok(Membership::new(told, (), None))
     }
 
     /// A stream.

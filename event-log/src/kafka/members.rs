@@ -1,6 +1,6 @@
 //! Membership in a consumer group, which divides partitions among processes and does nothing else.
 //!
-//! A member is a consumer whose partitions are paused before they are assigned, so it fetches nothing; it commits nothing either. The
+//! A member is a consumer whose partitions are paused as soon as they are assigned, so it reads nothing; it commits nothing either. The
 //! group's coordinator notices members that come, leave or fall silent, and partitions that are added, and divides anew. Its thread
 //! serves the consumer, whoever is busy elsewhere.
 
@@ -21,7 +21,7 @@ use rdkafka::{
     types::RDKafkaRespErr,
 };
 use riomar_schemas::{Name, PartitionId};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::incidents::Quiet;
 use crate::membership::{Membership, Share};
@@ -37,13 +37,14 @@ pub(super) fn join(config: &ClientConfig, group: &str, topics: HashMap<String, N
     let (share, told) = watch::channel(Share::new());
     if topics.is_empty() {
         // A subscription to nothing is refused. The sender stays, as in any membership.
-        return Ok(Membership::new(told, share));
+        return Ok(Membership::new(told, share, None));
     }
     let names: Vec<_> = topics.keys().cloned().collect();
     let consumer: BaseConsumer<Member> = config.create_with_context(Member { group: group.to_owned(), topics, share })?;
     consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
     let place = Place { left: Arc::default() };
     let left = place.left.clone();
+    let (done, done_leaving) = oneshot::channel::<()>();
     std::thread::Builder::new()
         .name("kafka-member".to_owned())
         .spawn(move || {
@@ -54,10 +55,12 @@ pub(super) fn join(config: &ClientConfig, group: &str, topics: HashMap<String, N
                 }
             }
             consumer.context().share.send_replace(Share::new());
-            // Dropped here, it says farewell.
+            // It says farewell to the group.
+            drop(consumer);
+            drop(done);
         })
         .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
-    Ok(Membership::new(told, place))
+    Ok(Membership::new(told, place, Some(done_leaving)))
 }
 
 /// Leaves the group when it is dropped.
@@ -100,11 +103,11 @@ impl ConsumerContext for Member {
         let moved = self.streams(partitions);
         let count = moved.len();
         let outcome = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            // An offset, so that the group's is not asked for; paused first, so that nothing is fetched from there.
+            // The end, so that the group's offset is not asked for, and nothing is fetched before the partitions are paused.
             let assigned = partitions
-                .set_all_offsets(Offset::Offset(0))
-                .and_then(|()| consumer.pause(partitions))
-                .and_then(|()| consumer.incremental_assign(partitions));
+                .set_all_offsets(Offset::End)
+                .and_then(|()| consumer.incremental_assign(partitions))
+                .and_then(|()| consumer.pause(partitions));
             self.share.send_modify(|share| share.extend(moved));
             assigned
         } else {

@@ -97,6 +97,11 @@ impl Reader {
         self.partition == partition && (self.low..=self.next).contains(&from) && self.topic == topic
     }
 
+    /// Where it goes on.
+    pub(super) fn next(&self) -> Offset {
+        self.next
+    }
+
     /// Records where the read that used it ended.
     pub(super) fn stand_behind(&mut self, taken: &Taken) {
         (self.low, self.next) = (taken.behind_records(), taken.next());

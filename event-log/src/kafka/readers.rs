@@ -48,6 +48,9 @@ impl Readers {
     pub(super) async fn read(&self, place: Place<'_>, from: Offset, limit: ReadLimit) -> Result<ReadRecords, LogError> {
         let mut reader = self.find(place, from);
         let mut taken = Taken::new(from, limit);
+        if let Some(reader) = &reader {
+            taken.pass(reader.next());
+        }
         match self.read_with(&mut reader, place, &mut taken, limit).await {
             Ok(()) => {}
             // What was taken is right; the next read finds what is wrong.
@@ -80,7 +83,7 @@ impl Readers {
         }
         let bounds = self.cluster.bounds(place).await?;
         if taken.is_empty() && (taken.next() < bounds.start || taken.next() > bounds.end) {
-            return Err(place.out_of_range(taken.next(), bounds));
+            return Err(place.out_of_range(taken.from(), bounds));
         }
         if limit.records == 0 {
             return Ok(());

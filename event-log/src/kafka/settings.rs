@@ -14,6 +14,9 @@ const QUEUE_RECORDS_MAX: usize = 1 << 20;
 /// How often a member looks for topics and partitions that were added.
 const MEMBER_REFRESH_MS: u32 = 2_000;
 
+/// How often a member tells that it is there: with the answer it hears that the partitions are divided anew.
+const HEARTBEAT_MS_MAX: u32 = 3_000;
+
 /// How to reach a Kafka cluster, and how to use it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KafkaSettings {
@@ -163,7 +166,7 @@ fn member(settings: &KafkaSettings, group: &str) -> Vec<(&'static str, String)> 
         ("group.id", format!("{}{group}", settings.topic_prefix)),
         ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
         ("session.timeout.ms", settings.session_timeout_ms.to_string()),
-        ("heartbeat.interval.ms", (settings.session_timeout_ms / 4).max(1).to_string()),
+        ("heartbeat.interval.ms", (settings.session_timeout_ms / 4).clamp(1, HEARTBEAT_MS_MAX).to_string()),
         ("max.poll.interval.ms", settings.session_timeout_ms.max(300_000).to_string()),
         ("topic.metadata.refresh.interval.ms", MEMBER_REFRESH_MS.to_string()),
         ("enable.auto.commit", "false".to_owned()),

@@ -63,6 +63,11 @@ impl Taken {
         self.records.is_empty()
     }
 
+    /// The offset that the read began at.
+    pub(super) fn from(&self) -> Offset {
+        self.from
+    }
+
     /// The offset to go on from.
     pub(super) fn next(&self) -> Offset {
         self.next

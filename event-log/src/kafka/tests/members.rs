@@ -23,10 +23,44 @@ async fn a_member_that_loses_its_group_has_no_share_and_gets_one_again() {
     until(&mut member, Share::is_empty).await;
     broker.restart().expect("started");
     until(&mut member, |share| share.len() == 2).await;
+    broker.kill().expect("killed");
+    tokio::time::timeout(DEADLINE, member.leave()).await.expect("leaves, also where there is nobody to tell");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_commit_nothing_and_read_nothing() {
+async fn who_leaves_is_not_waited_for() {
+    // Far longer than the deadline: a share that comes in time was left, not missed.
+    let settings = KafkaSettings { session_timeout_ms: 600_000, ..settings() };
+    let (log, other) = (connect(&settings), connect(&settings));
+    log.create(&stream(), 4).await.expect("creates");
+    let mut first = log.join("speed", &[stream()]).await.expect("joins");
+    until(&mut first, |share| share.len() == 4).await;
+    let mut second = other.join("speed", &[stream()]).await.expect("joins");
+    until(&mut second, |share| share.len() == 2).await;
+    until(&mut first, |share| share.len() == 2).await;
+    first.leave().await;
+    until(&mut second, |share| share.len() == 4).await;
+    let mut third = log.join("speed", &[stream()]).await.expect("joins");
+    until(&mut third, |share| share.len() == 2).await;
+    drop(second);
+    until(&mut third, |share| share.len() == 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_cut_off_has_no_share_until_it_is_back() {
+    let mut broker = KafkaBroker::start().unwrap_or_else(|error| panic!("{error}"));
+    let log = connect(&missed_soon(KafkaSettings::new(broker.bootstrap())));
+    log.create(&stream(), 2).await.expect("creates");
+    let mut member = log.join("speed", &[stream()]).await.expect("joins");
+    until(&mut member, |share| share.len() == 2).await;
+    broker.pause().expect("paused");
+    until(&mut member, Share::is_empty).await;
+    broker.resume().expect("resumed");
+    until(&mut member, |share| share.len() == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_commit_nothing_and_reading_is_not_their_business() {
     use rdkafka::{
         ClientConfig, TopicPartitionList,
         consumer::{BaseConsumer, Consumer as _},

@@ -167,6 +167,10 @@ async fn what_was_taken_back_before_what_is_still_open_is_passed_over() {
     stays_open.begin_transaction().expect("begins");
     send(&aborts, &topic, Some("lost")).await;
     send(&stays_open, &topic, Some("open")).await;
+    // A reader that was there before, and has noted that the end was reached.
+    let limit = ReadLimit { wait: Duration::from_millis(50), ..ALL };
+    assert_eq!(log.read(&stream(), P0, Offset(0), limit).await.expect("reads"), ReadRecords::none(Offset(0)));
+    assert_eq!(log.readers.idle(), 1);
     let aborting = tokio::task::spawn_blocking(move || aborts.abort_transaction(DEADLINE).expect("aborts"));
     aborting.await.expect("no panic");
     // The end is before the open one, and between it and the one that was taken back there is not even a mark.
