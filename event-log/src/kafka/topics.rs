@@ -32,6 +32,9 @@ pub(super) fn of_new_topic(settings: &KafkaSettings) -> BTreeMap<&'static str, S
     ])
 }
 
+/// A setting, what it should be, and whether a value will do.
+type Rule<'a> = (&'static str, String, &'a dyn Fn(&str) -> bool);
+
 /// What must be set differently in a topic that is there:
 /// - append times that producers choose could run backwards, and retention is by append time;
 /// - compaction would let go of events that have not landed;
@@ -41,13 +44,13 @@ pub(super) fn broken(topic: &str, found: impl Fn(&str) -> Option<String>) -> Vec
     let bytes_min = if topic.ends_with(quarantine::SUFFIX) { TOPIC_BYTES_MAX } else { EVENT_BYTES_MAX + BATCH_OVERHEAD_BYTES };
     let enough = |bytes: &str| bytes.parse::<usize>().is_ok_and(|bytes| bytes >= bytes_min);
     let equal = |wanted: &'static str| move |found: &str| found == wanted;
-    let rules: [(&'static str, String, &dyn Fn(&str) -> bool); 4] = [
+    let rules: [Rule<'_>; 4] = [
         (TIMESTAMPS, "LogAppendTime".to_owned(), &equal("LogAppendTime")),
         (CLEANUP, "delete".to_owned(), &equal("delete")),
         (BYTES, bytes_min.to_string(), &enough),
         (UNCLEAN, "false".to_owned(), &equal("false")),
     ];
-    let kept = |(name, wanted, keeps): (&'static str, String, &dyn Fn(&str) -> bool)| {
+    let kept = |(name, wanted, keeps): Rule<'_>| {
         // What a broker does not tell of cannot be checked.
         let found = found(name)?;
         (!keeps(&found)).then_some(Broken { name, wanted, found })
@@ -85,7 +88,8 @@ mod tests {
     #[test]
     fn what_breaks_a_promise_is_found() {
         let least = (EVENT_BYTES_MAX + BATCH_OVERHEAD_BYTES).to_string();
-        let cases: [(&str, &[(&str, &str)], &[&str]); 10] = [
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+        let cases: [Case<'_>; 10] = [
             ("s", &[], &[]),
             ("s__quarantine", &[], &[]),
             ("s", &[(TIMESTAMPS, "CreateTime")], &[TIMESTAMPS]),

@@ -44,7 +44,11 @@ pub async fn run(
         }
         tokio::select! {
             biased;
-            () = shutdown.clone() => return Ok(()),
+            () = shutdown.clone() => {
+                tasks.shutdown().await;
+                membership.leave().await;
+                return Ok(());
+            }
             Some(ended) = tasks.join_next() => match ended {
                 Err(error) if !error.is_cancelled() => return Err(SpeedError::Ended(error.to_string())),
                 _ => {}

@@ -50,7 +50,8 @@ async fn a_topic_is_created_with_what_keeps_the_promises() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_would_break_a_promise_is_refused_with_the_settings_name() {
-    let cases: [(&[(&str, &str)], &[&str]); 4] = [
+    type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
+    let cases: [Case; 4] = [
         (&[], &["message.timestamp.type=LogAppendTime", "max.message.bytes=1114112"]),
         (
             &[("message.timestamp.type", "LogAppendTime"), ("max.message.bytes", "2000000"), ("cleanup.policy", "compact")],

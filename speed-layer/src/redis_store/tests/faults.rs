@@ -104,7 +104,10 @@ async fn c6_a_stale_replica_that_becomes_the_master_fences_writes_that_expect_mo
     let replica = start_with(RedisOptions { replica_of: Some(master.port()), ..RedisOptions::default() });
     let copy = connect(&replica.url(), patient());
     in_the_end(async || match copy.entry(&view, PARTITION).await {
-        Ok(Some(entry)) => Ok(assert_eq!(entry, at(1))),
+        Ok(Some(entry)) => {
+            assert_eq!(entry, at(1));
+            Ok(())
+        }
         Ok(None) => Err(StoreError::Unavailable("not copied".to_owned())),
         Err(error) => Err(error),
     })

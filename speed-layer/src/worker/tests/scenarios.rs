@@ -312,7 +312,7 @@ async fn the_loop_folds_retries_and_ends_when_it_is_told_to() {
             Some(SpeedWorker::open(parts.clone()))
         }
     };
-    let running = tokio::spawn(run(Membership::new(assigned, ()), open, async move {
+    let running = tokio::spawn(run(Membership::new(assigned, (), None), open, async move {
         let _ = stopped.await;
     }));
     let reached = async |world: &World| {
