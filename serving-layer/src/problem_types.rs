@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{app::AppState, problem::ApiError};
 
 /// Every code of a problem, with what it means and what to do.
-pub(crate) const PROBLEM_TYPES: [(&str, &str); 36] = [
+pub(crate) const PROBLEM_TYPES: [(&str, &str); 37] = [
     ("bad_request", "The request is not valid HTTP, or not what the route takes."),
     (
         "batch_failed",
@@ -26,6 +26,7 @@ pub(crate) const PROBLEM_TYPES: [(&str, &str); 36] = [
     ("invalid_body", "The body is not the JSON that the route takes; `detail` says where."),
     ("invalid_parameter", "A query parameter is not known or cannot be read; `errors` names it."),
     ("log_damaged", "The log holds what cannot be read; the operator must restore it."),
+    ("log_misconfigured", "The log is set up in a way that would break a promise; `detail` tells the operator what to set."),
     ("log_unavailable", "Events cannot be made durable now; nothing was acknowledged. Send all of them again."),
     (
         "malformed_json",
