@@ -41,6 +41,8 @@ pub enum Command {
     Status(command::status::StatusArgs),
     /// Tell by the exit code whether a process can do its work
     Ready(command::ready::ReadyArgs),
+    /// Try every part that the configuration names, and say what to do about those that fail
+    Doctor(command::doctor::DoctorArgs),
     /// Show events that were not accepted, with the reason
     Quarantine(command::quarantine::QuarantineArgs),
     /// Check the configuration and the definitions
@@ -145,6 +147,7 @@ mod tests {
             "up --role speed,serve",
             "status --json",
             "ready --url http://host:1",
+            "doctor --config riomar.toml --json",
             "quarantine page_views --limit 5",
             "config check --config riomar.toml",
         ] {

@@ -6,7 +6,7 @@
 pub(crate) mod deployment;
 mod error;
 mod run;
-mod seams;
+pub(crate) mod seams;
 mod settings;
 mod steps;
 mod supervise;

@@ -128,6 +128,37 @@ fn hits(url: &str) -> String {
 }
 
 #[test]
+fn doctor_tries_every_part_and_says_what_fails() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let schemas = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas");
+    let arguments = ["doctor", "--data", data.to_str().expect("text"), "--schemas", schemas];
+    let healthy = must(&arguments);
+    assert!(healthy.contains("creates once") && !healthy.contains("FAILS"), "{healthy}");
+
+    let up = Up::start(&data);
+    let running = must(&arguments);
+    assert!(running.contains("a running platform has") && !running.contains("FAILS"), "{running}");
+    drop(up);
+
+    // A port that was bound and let go: nobody listens there now.
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let output = riomar(&arguments)
+        .args(["--json"])
+        .env("RIOMAR_REALTIME_KIND", "redis")
+        .env("RIOMAR_REALTIME_URL", format!("redis://127.0.0.1:{port}"))
+        .output()
+        .expect("the binary runs");
+    assert_eq!(output.status.code(), Some(1));
+    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let failing: Vec<_> =
+        findings["findings"].as_array().expect("a list").iter().filter(|finding| finding["ok"] == false).collect();
+    assert_eq!(failing.len(), 1, "{findings}");
+    assert_eq!(failing[0]["part"], "realtime views");
+    assert!(failing[0]["detail"].as_str().expect("a text").contains(&port.to_string()), "{findings}");
+}
+
+#[test]
 fn events_are_sent_queried_recomputed_and_audited_and_survive_a_stop() {
     let directory = tempfile::tempdir().expect("directory");
     let file = directory.path().join("events.ndjson");

@@ -36,7 +36,8 @@ pub struct KafkaSettings {
     pub request_timeout_ms: u32,
     /// How long an append may take, in milliseconds. Default: 30 s.
     pub delivery_timeout_ms: u32,
-    /// More settings for all clients, by their names in librdkafka, such as `sasl.username`. Default: none.
+    /// More settings for all clients, by their names in librdkafka, such as `sasl.username`. Default: none. This build of librdkafka
+    /// knows SASL/PLAIN, but neither TLS nor SCRAM, and says so when it is asked for them.
     pub client_properties: BTreeMap<String, String>,
 }
 

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 mod interrupt;
 pub mod quarantine;
 pub mod ready;
@@ -85,6 +86,7 @@ async fn run_client(command: Command, clock: Arc<dyn Clock>) -> Result<Outcome, 
         Command::Recompute(args) => recompute::run(args, clock).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Status(args) => status::run(args).await,
+        Command::Doctor(args) => doctor::run(args, clock).await,
         Command::Ready(args) => ready::run(args).await,
         Command::Quarantine(args) => quarantine::run(args).await,
         Command::Demo(_) | Command::Up(_) | Command::Config(_) => Ok(Outcome::Done),

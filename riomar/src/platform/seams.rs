@@ -29,6 +29,8 @@ use crate::{
     own_folder::OwnFolder,
 };
 
+/// The folder of the embedded log.
+pub const LOG: &str = "log";
 /// The folder for what does not fit into memory.
 const SPILL: &str = "spill";
 
@@ -66,12 +68,7 @@ impl Platform {
         let objects = objects::open(config).await?;
         let fresh_ids = FreshIds::random();
         let deployment = deployment::id(&*objects, &*clock, fresh_ids.next().simple().to_string()).await?;
-        let realtime: Arc<dyn RealtimeStore> = match config.realtime.kind {
-            RealtimeKind::Memory => Arc::new(MemoryStore::new()),
-            RealtimeKind::Redis => {
-                Arc::new(RedisStore::connect(config.realtime.url.address(), &tls(config)?, &deployment, RedisLimits::default())?)
-            }
-        };
+        let realtime = realtime(config, &deployment)?;
         let mut settings = Settings {
             roles,
             spill: Some(own.spill.path().to_owned()),
@@ -84,13 +81,41 @@ impl Platform {
     }
 }
 
+/// The log of a configuration, for whoever only looks.
+///
+/// # Errors
+/// [`LogError::Locked`] where a running process has the embedded log open; what opening it reports.
+pub async fn log(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Log>, LogError> {
+    match config.log.kind {
+        LogKind::Embedded => {
+            let directory = config.data.join(LOG);
+            let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open(&directory, clock)).await;
+            Ok(Arc::new(opened.map_err(|error| LogError::Unavailable(error.to_string()))??))
+        }
+        LogKind::Kafka => Ok(Arc::new(KafkaLog::connect(kafka(config), clock)?)),
+    }
+}
+
+/// The realtime store of a configuration, for the deployment of this id.
+///
+/// # Errors
+/// Certificates that cannot be used.
+pub fn realtime(config: &Config, deployment: &str) -> Result<Arc<dyn RealtimeStore>, PlatformError> {
+    Ok(match config.realtime.kind {
+        RealtimeKind::Memory => Arc::new(MemoryStore::new()),
+        RealtimeKind::Redis => {
+            Arc::new(RedisStore::connect(config.realtime.url.address(), &tls(config)?, deployment, RedisLimits::default())?)
+        }
+    })
+}
+
 impl Own {
     /// The log first: its lock keeps every other process away from the directory.
     fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, PlatformError> {
         let data = &config.data;
         DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(directory(data))?;
         let log = match config.log.kind {
-            LogKind::Embedded => Some(Arc::new(EmbeddedLog::open(&data.join("log"), clock)?)),
+            LogKind::Embedded => Some(Arc::new(EmbeddedLog::open(&data.join(LOG), clock)?)),
             LogKind::Kafka => None,
         };
         let spill = data.join(SPILL);

@@ -16,7 +16,8 @@ async fn until(member: &mut Membership, wanted: impl FnMut(&Share) -> bool) -> S
 async fn a_member_that_loses_its_group_has_no_share_and_gets_one_again() {
     let mut broker = KafkaBroker::start().unwrap_or_else(|error| panic!("{error}"));
     let log = connect(&missed_soon(KafkaSettings::new(broker.bootstrap())));
-    log.create(&stream(), 2).await.expect("creates");
+    let name = stream();
+    eventually(|| log.create(&name, 2)).await;
     let mut member = log.join("speed", &[stream()]).await.expect("joins");
     until(&mut member, |share| share.len() == 2).await;
     broker.kill().expect("killed");
@@ -50,7 +51,8 @@ async fn who_leaves_is_not_waited_for() {
 async fn who_is_cut_off_has_no_share_until_it_is_back() {
     let mut broker = KafkaBroker::start().unwrap_or_else(|error| panic!("{error}"));
     let log = connect(&missed_soon(KafkaSettings::new(broker.bootstrap())));
-    log.create(&stream(), 2).await.expect("creates");
+    let name = stream();
+    eventually(|| log.create(&name, 2)).await;
     let mut member = log.join("speed", &[stream()]).await.expect("joins");
     until(&mut member, |share| share.len() == 2).await;
     broker.pause().expect("paused");
@@ -65,7 +67,7 @@ async fn members_commit_nothing_and_reading_is_not_their_business() {
         ClientConfig, TopicPartitionList,
         consumer::{BaseConsumer, Consumer as _},
     };
-    let settings = missed_soon(settings());
+    let settings = settings();
     let log = connect(&settings);
     log.create(&stream(), 1).await.expect("creates");
     append(&log, &["a", "b"]).await.expect("appends");

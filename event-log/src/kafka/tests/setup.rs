@@ -123,10 +123,18 @@ async fn more_copies_than_brokers_are_refused() {
 
 #[test]
 fn settings_that_librdkafka_refuses_are_named() {
-    let mut settings = KafkaSettings::new("127.0.0.1:1");
-    settings.client_properties.insert("sasl.mechanism.of.mine".into(), "x".into());
-    let refused = KafkaLog::connect(settings, Arc::new(SystemClock)).expect_err("there is no such setting");
-    assert!(matches!(&refused, LogError::Misconfigured(text) if text.contains("sasl.mechanism.of.mine")), "{refused}");
+    let connect = |properties: &[(&str, &str)]| {
+        let client_properties = properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let settings = KafkaSettings { client_properties, ..KafkaSettings::new("127.0.0.1:1") };
+        KafkaLog::connect(settings, Arc::new(SystemClock)).map(drop)
+    };
+    let plain =
+        [("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "PLAIN"), ("sasl.username", "u"), ("sasl.password", "p")];
+    connect(&plain).expect("can be used");
+    for refused in [("sasl.mechanism.of.mine", "x"), ("security.protocol", "ssl"), ("acks", "1")] {
+        let error = connect(&[refused]).expect_err("cannot be used");
+        assert!(matches!(&error, LogError::Misconfigured(text) if text.contains(refused.0)), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,158 @@
+//! `riomar doctor`: tries each part that a configuration names, and says what to do about those that do not work.
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Args;
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload, path::Path};
+use riomar_batch_layer::FreshIds;
+use riomar_event_log::{Clock, LogError};
+use riomar_schemas::{Catalog, PartitionId};
+use serde::Serialize;
+
+use super::{CommandError, Outcome, config};
+use crate::{
+    cli::PlatformArgs,
+    config::{Config, LogKind, RealtimeKind},
+    objects, output,
+    platform::seams,
+};
+
+/// How long one part may take to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The folder of the objects that are written and removed again.
+const PROBES: &str = "doctor";
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Where the platform finds what it needs.
+    #[command(flatten)]
+    pub platform: PlatformArgs,
+    /// Print as JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What came of trying one part.
+#[derive(Debug, Serialize)]
+struct Finding {
+    part: &'static str,
+    ok: bool,
+    /// What was tried with success, or what is wrong and what to do.
+    detail: String,
+}
+
+/// Runs `doctor`. Nothing is started; the object that it writes it removes again, and it creates no directory but that of the objects.
+///
+/// # Errors
+/// A configuration or definitions that are refused.
+pub async fn run(args: DoctorArgs, clock: Arc<dyn Clock>) -> Result<Outcome, CommandError> {
+    let config = config::load(&args.platform, Config::new())?.config;
+    let catalog = config::load_catalog(&config.schemas).await?;
+    let (streams, views) = config::names(&catalog);
+    let findings = [
+        found("definitions", async { Ok(format!("streams: {}; views: {}", streams.join(", "), views.join(", "))) }, &*clock)
+            .await,
+        found("log", log(&config, &catalog, &clock), &*clock).await,
+        found("objects", objects(&config), &*clock).await,
+        found("realtime views", realtime(&config, &catalog), &*clock).await,
+    ];
+    if args.json {
+        output::print(&format!("{}\n", serde_json::json!({ "findings": findings })))?;
+    } else {
+        let row = |finding: &Finding| {
+            let state = if finding.ok { "works" } else { "FAILS" };
+            vec![finding.part.to_owned(), state.to_owned(), output::printable(&finding.detail)]
+        };
+        output::print(&output::table(&["part", "", "detail"], &[], findings.iter().map(row)))?;
+    }
+    Ok(if findings.iter().all(|finding| finding.ok) { Outcome::Done } else { Outcome::Incomplete })
+}
+
+/// Tries one part, but not for long.
+async fn found(part: &'static str, trial: impl Future<Output = Result<String, String>>, clock: &dyn Clock) -> Finding {
+    let tried = tokio::select! {
+        tried = trial => tried,
+        () = clock.sleep(PATIENCE) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+    };
+    let ok = tried.is_ok();
+    Finding { part, ok, detail: tried.unwrap_or_else(|detail| detail) }
+}
+
+/// Whether the log answers for every stream. Topics that are not there are created by the first start.
+async fn log(config: &Config, catalog: &Catalog, clock: &Arc<dyn Clock>) -> Result<String, String> {
+    let directory = config.data.join(seams::LOG);
+    if config.log.kind == LogKind::Embedded && !directory.exists() {
+        return Ok(format!("the first start creates {}", directory.display()));
+    }
+    let log = match seams::log(config, Arc::clone(clock)).await {
+        Ok(log) => log,
+        Err(LogError::Locked { path }) => return Ok(format!("a running platform has {path} open: ask it with `riomar status`")),
+        Err(error) => return Err(error.to_string()),
+    };
+    let mut missing = Vec::new();
+    let mut partitions = 0;
+    for stream in catalog.streams() {
+        let present = log.partitions(&stream.name).await.map_err(|error| error.to_string())?;
+        for partition in (0..present).map(PartitionId) {
+            log.bounds(&stream.name, partition).await.map_err(|error| error.to_string())?;
+        }
+        if present > 0 {
+            // What is there already is checked, and only topics that lack partitions are changed.
+            log.create(&stream.name, present).await.map_err(|error| error.to_string())?;
+        } else {
+            missing.push(stream.name.to_string());
+        }
+        partitions += present;
+    }
+    let place = match config.log.kind {
+        LogKind::Embedded => directory.display().to_string(),
+        LogKind::Kafka => config.log.brokers.clone(),
+    };
+    let to_come = if missing.is_empty() { String::new() } else { format!("; the first start creates {}", missing.join(", ")) };
+    Ok(format!("{place}: {partitions} partitions{to_come}"))
+}
+
+/// Whether an object can be created once and only once, read back and removed.
+async fn objects(config: &Config) -> Result<String, String> {
+    let store = objects::open(config).await.map_err(|error| error.to_string())?;
+    let path = Path::from(PROBES).join(format!("{}.json", FreshIds::random().next().simple()));
+    let tried = create_once(&*store, &path).await;
+    let removed = store.delete(&path).await.map_err(|error| format!("{path} cannot be removed: {error}"));
+    tried.and(removed)?;
+    Ok(format!("{}: creates once, reads and removes", config.master.url.place(&config.data)))
+}
+
+async fn create_once(store: &dyn ObjectStore, path: &Path) -> Result<(), String> {
+    let create = |text: &'static str| store.put_opts(path, PutPayload::from_static(text.as_bytes()), PutMode::Create.into());
+    create("1").await.map_err(|error| format!("{path} cannot be created: {error}"))?;
+    match create("2").await {
+        Err(Error::AlreadyExists { .. }) => {}
+        Ok(_) => {
+            return Err(
+                "this store overwrites what must be created once: it ignores If-None-Match, so cuts and generations are not \
+                        safe in it. Choose another store"
+                    .to_owned(),
+            );
+        }
+        Err(error) => return Err(format!("creating {path} a second time: {error}")),
+    }
+    let read = async { store.get(path).await?.bytes().await };
+    match read.await {
+        Ok(bytes) if bytes.as_ref() == b"1" => Ok(()),
+        Ok(_) => Err(format!("{path} does not hold what was written into it")),
+        Err(error) => Err(format!("{path} cannot be read: {error}")),
+    }
+}
+
+/// Whether the realtime store answers.
+async fn realtime(config: &Config, catalog: &Catalog) -> Result<String, String> {
+    let store = seams::realtime(config, PROBES).map_err(|error| error.to_string())?;
+    if let Some(view) = catalog.views().next() {
+        store.entry(view, PartitionId(0)).await.map_err(|error| error.to_string())?;
+    }
+    Ok(match config.realtime.kind {
+        RealtimeKind::Memory => "in the memory of the process".to_owned(),
+        RealtimeKind::Redis => format!("{:?} answers", config.realtime.url),
+    })
+}
