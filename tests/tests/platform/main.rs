@@ -5,6 +5,7 @@ mod bad_input;
 mod crash_points;
 mod deployment;
 mod exactness;
+mod full_disk;
 mod hungry;
 mod kill;
 mod outside;

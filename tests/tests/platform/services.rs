@@ -98,7 +98,7 @@ impl Storm {
     /// One fault, with work while it lasts, and its end.
     async fn fault(&mut self) -> Result<(), String> {
         let (name, _) = PROCESSES[self.random.random_range(0..PROCESSES.len())];
-        let fault = self.random.random_range(0..15);
+        let fault = self.random.random_range(0..16);
         let description = match fault {
             0..5 => format!("kill {name}"),
             5 => format!("stop {name}"),
@@ -109,6 +109,7 @@ impl Storm {
             11 => "Redis does what it is asked, and its replies are lost".to_owned(),
             12 => "Redis does not answer".to_owned(),
             13 => "S3 does what it is asked, and a fifth of its replies to writes are lost".to_owned(),
+            14 => "pause Kafka".to_owned(),
             _ => "S3 answers a third of the requests with 503".to_owned(),
         };
         println!("services: {description}");
@@ -141,6 +142,12 @@ impl Storm {
                 self.deployment.kafka.kill().map_err(|error| error.to_string())?;
                 self.check().await?;
                 self.deployment.kafka.restart().map_err(|error| error.to_string())?;
+            }
+            14 => {
+                self.deployment.kafka.pause().map_err(|error| error.to_string())?;
+                self.send().await;
+                self.check().await?;
+                self.deployment.kafka.resume().map_err(|error| error.to_string())?;
             }
             11 | 12 => {
                 let network = if fault == 11 { Network::LosesReplies } else { Network::Silent };
