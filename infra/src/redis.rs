@@ -1,4 +1,4 @@
-//! A Redis server for one test: with users, TLS, as a replica, and as a node of a [cluster](cluster).
+//! A Redis server for one test: with users, TLS, as a replica, and as a node of a [cluster].
 
 pub mod cluster;
 
