@@ -28,7 +28,7 @@ pub use settings::Settings;
 pub use supervise::{Stop, stopped};
 
 /// What a platform is made of. Every seam may be filled with another implementation, or with a decorator of one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Parts {
     /// Streams and views.
     pub catalog: Arc<Catalog>,

@@ -43,7 +43,14 @@ pub async fn run(args: UpArgs, clock: Arc<dyn Clock>) -> Result<Outcome, Command
     let catalog = Arc::new(config::load_catalog(&config.schemas).await?);
     // The address before the data: the commonest mistake is found before anything is touched.
     let (listener, address) = listen(config.serving.http).await?;
-    let platform = Platform::configured(&config, args.role.clone(), Arc::clone(&catalog), clock).await?;
+    let platform = tokio::select! {
+        platform = Platform::configured(&config, args.role.clone(), Arc::clone(&catalog), clock) => platform?,
+        // What is waited for may be long in coming.
+        () = interrupted() => {
+            output::note("stopped before it began");
+            return Ok(Outcome::Done);
+        }
+    };
     output::print(&started(&config, &args.role, &catalog, address))?;
     platform.run(listener, interrupted()).await?;
     output::note("stopped");

@@ -14,6 +14,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use riomar_batch_layer::FreshIds;
@@ -34,6 +35,9 @@ pub const LOG: &str = "log";
 /// The folder for what does not fit into memory.
 const SPILL: &str = "spill";
 
+/// The wait before a log that does not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
 /// What belongs to this process alone, for as long as it runs.
 pub(super) struct Own {
     /// The embedded log, to be closed at the end.
@@ -44,7 +48,7 @@ pub(super) struct Own {
 
 impl Platform {
     /// Opens the platform that a configuration describes, for these roles. Waits while an embedded log recovers what was written
-    /// last, and while the object store does not answer.
+    /// last, and while Kafka or the object store does not answer.
     ///
     /// # Errors
     /// Roles that the configuration has no room for; a directory that cannot be used, that another process uses, or that holds
@@ -76,8 +80,22 @@ impl Platform {
             ..Settings::of(config)
         };
         settings.batch.shared = own.log.is_none();
+        let shared = settings.batch.shared;
         let parts = Parts { catalog, log, objects, realtime, clock, settings };
-        Ok(Self { own: Some(own), ..Self::open(parts).await? })
+        let mut waiting = false;
+        loop {
+            match Self::open(parts.clone()).await {
+                // Like the object store: what is down when a process starts is waited for.
+                Err(PlatformError::Log(LogError::Unavailable(cause))) if shared => {
+                    if !waiting {
+                        tracing::warn!(cause, "the log does not answer; the platform waits for it before it starts");
+                    }
+                    waiting = true;
+                    parts.clock.sleep(ASK_AGAIN).await;
+                }
+                opened => return Ok(Self { own: Some(own), ..opened? }),
+            }
+        }
     }
 }
 
