@@ -87,23 +87,19 @@ impl KafkaLog {
     }
 
     /// The error for an append that failed.
-    fn append_error(&self, place: Place<'_>, failure: Failure) -> LogError {
+    async fn append_error(&self, place: Place<'_>, failure: Failure) -> LogError {
         use RDKafkaErrorCode as Code;
         let topic = place.topic;
-        let doing = format_args!("appending to topic {topic}");
+        let doing = format!("appending to topic {topic}");
         let within = Duration::from_millis(self.settings.delivery_timeout_ms.into());
-        let late = || self.incidents.unavailable(doing, format_args!("not durable within {within:?}"));
+        let late = || self.incidents.unavailable(&doing, format_args!("not durable within {within:?}"));
         let Failure::Kafka(error) = failure else { return late() };
         let refused = |what: &str| LogError::Misconfigured(format!("topic {topic} refuses a record ({error}): {what}"));
         match error.rdkafka_error_code() {
             Some(Code::MessageTimedOut) => late(),
-            Some(Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::UnknownTopic) => {
-                self.cluster.forget(topic);
-                place.unknown()
-            }
             Some(Code::MessageSizeTooLarge) => refused("raise its max.message.bytes"),
             Some(Code::InvalidRecord) => refused("its cleanup.policy must be delete"),
-            _ => self.incidents.unavailable(doing, error),
+            _ => self.cluster.failed(place, &doing, error).await,
         }
     }
 }
@@ -133,7 +129,7 @@ impl Log for KafkaLog {
                 self.incidents.answered();
                 Ok(offsets)
             }
-            Err(failure) => Err(self.append_error(place, failure)),
+            Err(failure) => Err(self.append_error(place, failure).await),
         }
     }
 

@@ -105,6 +105,20 @@ impl Cluster {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
     }
 
+    /// The error for a call that failed. That there is no such partition, or that nobody leads it, a client may say from memory,
+    /// which a broker that was away for a while has spoiled: so the cluster is asked, and the client's memory put right.
+    pub(super) async fn failed(&self, place: Place<'_>, doing: &str, error: KafkaError) -> LogError {
+        if may_be_from_memory(&error) {
+            self.forget(place.topic);
+            match self.partitions(place.topic).await {
+                Ok(partitions) if place.partition.0 >= partitions => return place.unknown(),
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+        self.incidents.unavailable(doing, error)
+    }
+
     /// The offsets that a partition holds. Its end is the last stable offset: what belongs to a transaction that is not committed
     /// yet, of a producer that is not ours, is not there yet.
     pub(super) async fn bounds(&self, place: Place<'_>) -> Result<PartitionBounds, LogError> {
@@ -117,13 +131,7 @@ impl Cluster {
                 let offset = |offset: i64| Offset(u64::try_from(offset).unwrap_or_default());
                 Ok(PartitionBounds { start: offset(start), end: offset(end) })
             }
-            Err(error) if is_unknown(&error) => {
-                self.forget(place.topic);
-                Err(place.unknown())
-            }
-            Err(error) => {
-                Err(self.incidents.unavailable(format_args!("the bounds of {}/{}", place.topic, place.partition), error))
-            }
+            Err(error) => Err(self.failed(place, &format!("the bounds of {}/{}", place.topic, place.partition), error).await),
         }
     }
 
@@ -309,9 +317,9 @@ fn seen(sender: &Sender, topic: &str, within: Duration) -> KafkaResult<Seen> {
     Ok(Seen { partitions: count(topic.partitions().len()), led: count(led) })
 }
 
-/// Whether an error says that a topic or partition is not there.
-pub(super) fn is_unknown(error: &KafkaError) -> bool {
+fn may_be_from_memory(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     let code = error.rdkafka_error_code();
-    matches!(code, Some(Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::UnknownTopic))
+    let is_missing = matches!(code, Some(Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::UnknownTopic));
+    is_missing || matches!(code, Some(Code::LeaderNotAvailable | Code::NotLeaderForPartition))
 }

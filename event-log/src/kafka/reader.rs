@@ -28,6 +28,8 @@ use super::{
 const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 /// After this time in which nothing came of what must be there, another reader is asked.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// After this time in which nothing came, it is not for being slow.
+const SLOW_AT_MOST: Duration = Duration::from_secs(10);
 
 /// Why a reader cannot go on.
 #[derive(Debug)]
@@ -61,6 +63,8 @@ pub(super) struct Reader {
     next: Offset,
     /// A record that did not fit into the last read.
     held: Option<Record>,
+    /// When it was opened, or last gave a record.
+    heard: Instant,
     /// When it was used last, in milliseconds since 1970-01-01 UTC.
     pub(super) used_ms: i64,
 }
@@ -83,7 +87,8 @@ impl Reader {
         let broken = |error: KafkaError| Trouble::Broken(error.to_string());
         let consumer: StreamConsumer<Quiet> = config.create_with_context(Quiet).map_err(broken)?;
         let topic = topic.to_owned();
-        let reader = Self { consumer: Some(consumer), topic, partition, low: from, next: from, held: None, used_ms: 0 };
+        let (consumer, heard) = (Some(consumer), Instant::now());
+        let reader = Self { consumer, topic, partition, low: from, next: from, held: None, heard, used_ms: 0 };
         let number = i32::try_from(partition.0).unwrap_or(i32::MAX);
         let offset = KafkaOffset::Offset(i64::try_from(from.0).unwrap_or(i64::MAX));
         let mut assignment = TopicPartitionList::with_capacity(1);
@@ -95,6 +100,11 @@ impl Reader {
     /// Whether a read from `from` can go on with it.
     pub(super) fn stands_at(&self, topic: &str, partition: PartitionId, from: Offset) -> bool {
         self.partition == partition && (self.low..=self.next).contains(&from) && self.topic == topic
+    }
+
+    /// Whether what did not come in time may be on its way still.
+    pub(super) fn may_be_slow(&self) -> bool {
+        self.heard.elapsed() < SLOW_AT_MOST
     }
 
     /// Where it goes on.
@@ -152,6 +162,7 @@ impl Reader {
             match received {
                 Received::Record(record) => {
                     (look, heard) = (LOOK.0, Instant::now());
+                    self.heard = heard;
                     self.take(Received::Record(record), taken);
                     self.fill_now(taken)?;
                 }

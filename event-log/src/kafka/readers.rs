@@ -55,9 +55,17 @@ impl Readers {
             Ok(()) => {}
             // What was taken is right; the next read finds what is wrong.
             Err(_) if !taken.is_empty() => return Ok(taken.into_records()),
-            Err(error) => return Err(error),
+            Err(error) => {
+                // A reader that has only been slow goes on: another one would have to begin anew, and might never get so far.
+                if let Some(mut reader) =
+                    reader.filter(|reader| reader.may_be_slow() && matches!(error, LogError::Unavailable(_)))
+                {
+                    reader.stand_behind(&taken);
+                    self.keep(reader);
+                }
+                return Err(error);
+            }
         }
-        // A read that failed or was given up has lost what its reader had fetched, and that reader with it.
         if let Some(mut reader) = reader {
             reader.stand_behind(&taken);
             self.keep(reader);
@@ -73,10 +81,10 @@ impl Readers {
         limit: ReadLimit,
     ) -> Result<(), LogError> {
         if limit.records > 0
-            && let Some(reader) = reader
-            && let Err(trouble) = reader.fill_now(taken)
+            && let Some(open) = reader
+            && let Err(trouble) = open.fill_now(taken)
         {
-            return Err(self.error(trouble, place, taken).await);
+            return Err(self.error(trouble, reader, place, taken).await);
         }
         if limit.records > 0 && taken.is_full() {
             return Ok(());
@@ -89,12 +97,12 @@ impl Readers {
             return Ok(());
         }
         if let Err(trouble) = self.fill(reader, place, taken, bounds).await? {
-            return Err(self.error(trouble, place, taken).await);
+            return Err(self.error(trouble, reader, place, taken).await);
         }
         if taken.is_empty() && !limit.wait.is_zero() {
             let waited = self.wait(reader, place, taken, limit).await;
             if let Err(trouble) = waited {
-                return Err(self.error(trouble, place, taken).await);
+                return Err(self.error(trouble, reader, place, taken).await);
             }
         }
         Ok(())
@@ -161,7 +169,9 @@ impl Readers {
         }
     }
 
-    async fn error(&self, trouble: Trouble, place: Place<'_>, taken: &Taken) -> LogError {
+    /// The error for a reader that cannot go on.
+    async fn error(&self, trouble: Trouble, reader: &mut Option<Reader>, place: Place<'_>, taken: &Taken) -> LogError {
+        *reader = None;
         let doing = format!("reading {}/{} from {}", place.topic, place.partition, taken.next());
         match trouble {
             Trouble::Damaged(what) => LogError::Damaged(format!("{doing}: {what}")),

@@ -5,9 +5,12 @@ mod members;
 mod outside;
 mod setup;
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -65,15 +68,14 @@ fn texts(records: &[Record]) -> Vec<String> {
 
 /// Tries again until it succeeds, within the deadline of a test.
 async fn eventually<T, Tried: Future<Output = Result<T, LogError>>>(mut attempt: impl FnMut() -> Tried) -> T {
-    let trying = async {
-        loop {
-            match attempt().await {
-                Ok(done) => return done,
-                Err(error) => assert!(matches!(error, LogError::Unavailable(_)), "{error}"),
-            }
+    let began = Instant::now();
+    loop {
+        match attempt().await {
+            Ok(done) => return done,
+            Err(LogError::Unavailable(text)) => assert!(began.elapsed() < DEADLINE, "it does not succeed: {text}"),
+            Err(error) => panic!("{error}"),
         }
-    };
-    tokio::time::timeout(DEADLINE, trying).await.expect("succeeds in the end")
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,5 @@
 //! A broker that is killed, stopped, or never there.
 
-use std::time::Instant;
-
 use super::*;
 
 /// Settings for a broker that goes away: calls give up soon.
