@@ -43,6 +43,21 @@ pub enum LogError {
         /// What the limit allows.
         max: u64,
     },
+    /// More ids would have to be remembered than the stream allows: nothing of the step has happened.
+    #[error(
+        "{stream}/{partition} needs {found} ids to tell duplicates from new events, and its dedup_ids_max is {max}: raise it (some 40 \
+         bytes of memory an id, in landing and in the speed layer), or lower its dedup_epochs"
+    )]
+    TooManyIds {
+        /// The stream.
+        stream: Name,
+        /// The partition.
+        partition: PartitionId,
+        /// Ids that it needs, if each event of the step brings one.
+        found: u64,
+        /// Ids that it may have.
+        max: u64,
+    },
     /// The log cannot take or give records now; the same call may succeed later. Nothing of a failed append was acknowledged.
     #[error("the log is not available: {0}")]
     Unavailable(String),

@@ -162,6 +162,7 @@ impl EpochReader {
         let start = if landed.offset < target.offset { landed } else { target };
         let horizon = start.epoch.dedup_horizon(self.stream.dedup_epochs);
         let kept = self.history.kept_ids(&self.stream, self.partition, horizon, start.offset).await?;
+        self.check_ids(kept.len())?;
         self.ids.load(kept);
         self.ids.enter(start.epoch);
         self.position = start;
@@ -180,6 +181,15 @@ impl EpochReader {
         Ok(())
     }
 
+    /// Refuses to hold more ids than the stream allows, before anything of a step has happened: so each event counts as a new id.
+    fn check_ids(&self, more: usize) -> Result<(), LogError> {
+        let (found, max) = ((self.ids.len() + more) as u64, self.stream.dedup_ids_max);
+        if self.stream.dedup_by.is_some() && found > max {
+            return Err(LogError::TooManyIds { stream: self.stream.name.clone(), partition: self.partition, found, max });
+        }
+        Ok(())
+    }
+
     async fn log_ends_before(&self, wanted: Offset) -> Result<LogError, LogError> {
         let bounds = self.log.bounds(&self.stream.name, self.partition).await?;
         let (stream, partition) = (self.stream.name.clone(), self.partition);
@@ -193,6 +203,7 @@ impl EpochReader {
             let from = self.position.offset;
             return Err(LogError::Damaged(format!("a read from offset {from} returned the record at {got}")));
         }
+        self.check_ids(read.iter().filter(|record| matches!(record.body, RecordBody::Event(_))).count())?;
         let from = self.position;
         let mut to = from;
         let mut duplicates = 0;

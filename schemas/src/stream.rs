@@ -36,6 +36,8 @@ pub struct Stream {
     pub dedup_by: Option<usize>,
     /// For how many closed epochs an id is remembered.
     pub dedup_epochs: u64,
+    /// Ids of one partition that are remembered at the most. Who would need more stops with an error.
+    pub dedup_ids_max: u64,
     /// Index of the column whose value chooses the partition.
     pub partition_by: Option<usize>,
     /// Number of partitions.
@@ -136,6 +138,7 @@ impl Stream {
         event_time: usize,
         dedup_by: Option<usize>,
         dedup_epochs: u64,
+        dedup_ids_max: u64,
         partition_by: Option<usize>,
         partitions: u32,
         sql: String,
@@ -150,7 +153,7 @@ impl Stream {
             Field::new(APPEND_TIME, timestamp_type(), false),
         ];
         let row_schema = Arc::new(Schema::new(declared.chain(system).collect::<Vec<_>>()));
-        Self { name, columns, event_time, dedup_by, dedup_epochs, partition_by, partitions, sql, row_schema }
+        Self { name, columns, event_time, dedup_by, dedup_epochs, dedup_ids_max, partition_by, partitions, sql, row_schema }
     }
 
     /// The schema of decoded events and of the master dataset: the declared columns, then [`EXTRA`] (VARCHAR, null when there is

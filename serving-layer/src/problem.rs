@@ -271,9 +271,10 @@ fn log_kind(error: &LogError) -> ProblemKind {
             permanent("log_misconfigured", "The log is not set up as it must be", S::INTERNAL_SERVER_ERROR)
         }
         LogError::Damaged(_) => permanent("log_damaged", "The log is damaged", S::INTERNAL_SERVER_ERROR),
-        LogError::OutOfRange { .. } | LogError::UnknownPartition { .. } | LogError::LimitExceeded { .. } => {
-            permanent("internal", "Internal error", S::INTERNAL_SERVER_ERROR)
-        }
+        LogError::OutOfRange { .. }
+        | LogError::UnknownPartition { .. }
+        | LogError::LimitExceeded { .. }
+        | LogError::TooManyIds { .. } => permanent("internal", "Internal error", S::INTERNAL_SERVER_ERROR),
     }
 }
 

@@ -4,29 +4,35 @@ use std::collections::{HashMap, VecDeque};
 
 use riomar_schemas::{Epoch, decode::IdDigest};
 
-/// Ids that are forgotten, at the most, for each one that is kept.
-const FORGOTTEN_AT_ONCE: usize = 2;
+/// Into how many segments the epochs of the horizon are divided: with more of them fewer ids are held that nobody needs any more,
+/// and each id is looked for in more places.
+const SEGMENTS: u64 = 4;
 
 /// Which ids were kept, and in which epoch.
 ///
-/// Forgetting is spread over the ids that come after: however many ids an epoch had, no cut makes a reader pause, and what is
-/// held is about twice what the live epochs need at the most.
+/// Ids are forgotten a segment of epochs at a time, by letting go of a table as it is: however many ids an epoch had, no cut makes
+/// a reader pause. What is held is the live epochs' ids, and those of less than one segment before them.
 #[derive(Debug)]
 pub struct KeptIds {
     dedup_epochs: u64,
     epoch: Epoch,
-    /// The epoch in which an id was kept last. May still hold ids below the horizon.
-    epochs: HashMap<IdDigest, Epoch>,
-    /// The ids in the order in which they were kept.
-    order: VecDeque<IdDigest>,
-    /// How many of `order` were kept in each epoch, oldest first.
-    runs: VecDeque<(Epoch, usize)>,
+    /// Oldest first; none is empty.
+    segments: VecDeque<Segment>,
+}
+
+/// The ids that were kept in some adjacent epochs.
+#[derive(Debug)]
+struct Segment {
+    first: Epoch,
+    last: Epoch,
+    /// How many epochs after the first one an id was kept last.
+    ids: HashMap<IdDigest, u32>,
 }
 
 impl KeptIds {
     /// No ids yet.
     pub fn new(dedup_epochs: u64) -> Self {
-        Self { dedup_epochs, epoch: Epoch(0), epochs: HashMap::new(), order: VecDeque::new(), runs: VecDeque::new() }
+        Self { dedup_epochs, epoch: Epoch(0), segments: VecDeque::new() }
     }
 
     /// Takes over ids that were kept before, in any order.
@@ -41,12 +47,21 @@ impl KeptIds {
     /// The records that follow are in this epoch. Epochs only grow: an earlier one changes nothing.
     pub fn enter(&mut self, epoch: Epoch) {
         self.epoch = self.epoch.max(epoch);
+        let horizon = self.horizon();
+        while self.segments.front().is_some_and(|segment| segment.last < horizon) {
+            self.segments.pop_front();
+        }
     }
 
     /// Keeps an event with this id, unless it is a duplicate. Tells whether it was kept.
     pub fn keep(&mut self, id: IdDigest) -> bool {
-        let horizon = self.epoch.dedup_horizon(self.dedup_epochs);
-        if self.epochs.get(&id).is_some_and(|kept| *kept >= horizon) {
+        let horizon = self.horizon();
+        // The newest segment that has it says when it was kept last.
+        let kept = self.segments.iter().rev().find_map(|segment| {
+            let after = segment.ids.get(&id)?;
+            Some(Epoch(segment.first.0 + u64::from(*after)))
+        });
+        if kept.is_some_and(|kept| kept >= horizon) {
             return false;
         }
         self.insert(id);
@@ -55,36 +70,22 @@ impl KeptIds {
 
     /// How many ids are held.
     pub fn len(&self) -> usize {
-        self.epochs.len()
+        self.segments.iter().map(|segment| segment.ids.len()).sum()
+    }
+
+    fn horizon(&self) -> Epoch {
+        self.epoch.dedup_horizon(self.dedup_epochs)
     }
 
     fn insert(&mut self, id: IdDigest) {
-        for _ in 0..FORGOTTEN_AT_ONCE {
-            self.forget_one();
+        let span = (self.dedup_epochs / SEGMENTS).max(1);
+        if self.segments.back().is_none_or(|segment| self.epoch.0 - segment.first.0 >= span) {
+            self.segments.push_back(Segment { first: self.epoch, last: self.epoch, ids: HashMap::new() });
         }
-        self.epochs.insert(id, self.epoch);
-        self.order.push_back(id);
-        match self.runs.back_mut() {
-            Some((epoch, count)) if *epoch == self.epoch => *count += 1,
-            _ => self.runs.push_back((self.epoch, 1)),
-        }
-    }
-
-    fn forget_one(&mut self) {
-        let horizon = self.epoch.dedup_horizon(self.dedup_epochs);
-        let Some((epoch, count)) = self.runs.front_mut() else { return };
-        if *epoch >= horizon {
-            return;
-        }
-        // The id may have been kept again since.
-        if let Some(id) = self.order.pop_front()
-            && self.epochs.get(&id) == Some(epoch)
-        {
-            self.epochs.remove(&id);
-        }
-        *count -= 1;
-        if *count == 0 {
-            self.runs.pop_front();
+        if let Some(segment) = self.segments.back_mut() {
+            segment.last = self.epoch;
+            // Less than the span of a segment, which is far below the limit of the type.
+            segment.ids.insert(id, u32::try_from(self.epoch.0 - segment.first.0).unwrap_or(u32::MAX));
         }
     }
 }
@@ -126,26 +127,47 @@ mod tests {
         let mut ids = KeptIds::new(1);
         assert!(ids.keep(id(1)));
         ids.enter(Epoch(2));
-        assert!(ids.keep(id(1)));
-        assert!((2..12).all(|number| ids.keep(id(number))));
-        assert_eq!(ids.order.len(), ids.len(), "its first entry is gone");
+        assert!(ids.keep(id(1)) && ids.keep(id(2)));
+        ids.enter(Epoch(3));
+        assert_eq!(ids.len(), 2, "its first epoch is gone");
         assert!(!ids.keep(id(1)));
     }
 
     #[test]
-    fn what_is_held_stays_within_twice_the_live_epochs() {
-        const PER_EPOCH: usize = 1_000;
-        let mut ids = KeptIds::new(1);
-        let mut next = 0;
-        for epoch in 0..50 {
-            ids.enter(Epoch(epoch));
-            for _ in 0..PER_EPOCH {
-                assert!(ids.keep(id(next)));
-                next += 1;
-                assert!(ids.len() <= 2 * 2 * PER_EPOCH, "{} ids in epoch {epoch}", ids.len());
+    fn every_horizon_is_kept_to_the_epoch() {
+        for dedup_epochs in 1..=20 {
+            for again in 1..=2 * dedup_epochs {
+                let mut ids = KeptIds::new(dedup_epochs);
+                let mut kept = None;
+                for epoch in 0..3 * dedup_epochs {
+                    ids.enter(Epoch(epoch));
+                    // Others keep the segments busy.
+                    assert!(ids.keep(id(1_000 + u128::from(epoch))));
+                    if epoch % again == 0 {
+                        let expected = kept.is_none_or(|kept| kept + dedup_epochs < epoch);
+                        assert_eq!(ids.keep(id(1)), expected, "{dedup_epochs} epochs, every {again}, epoch {epoch}");
+                        kept = if expected { Some(epoch) } else { kept };
+                    }
+                }
             }
-            assert_eq!(ids.order.len(), ids.runs.iter().map(|(_, count)| count).sum::<usize>());
         }
-        assert!(ids.len() <= 3 * PER_EPOCH, "{}", ids.len());
+    }
+
+    #[test]
+    fn what_is_held_stays_within_a_segment_of_the_live_epochs() {
+        const PER_EPOCH: u64 = 1_000;
+        for dedup_epochs in [1, 8, 10] {
+            let mut ids = KeptIds::new(dedup_epochs);
+            let mut next = 0;
+            for epoch in 0..50 {
+                ids.enter(Epoch(epoch));
+                for _ in 0..PER_EPOCH {
+                    assert!(ids.keep(id(next)));
+                    next += 1;
+                }
+                let epochs = dedup_epochs + 1 + (dedup_epochs / SEGMENTS).max(1);
+                assert!(ids.len() as u64 <= epochs * PER_EPOCH, "{} ids in epoch {epoch}", ids.len());
+            }
+        }
     }
 }

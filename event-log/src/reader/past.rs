@@ -97,6 +97,7 @@ impl EpochReader {
         let (rows, last) = past.take(limit);
         let rows = rows.unwrap_or_else(|| RecordBatch::new_empty(self.stream.row_schema().clone()));
         let kept = Kept::of(&self.stream, &rows)?;
+        self.check_ids(kept.ids.len())?;
         let from = self.position;
         let to = match kept.last {
             Some(position) if !last => position,

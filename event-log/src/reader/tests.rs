@@ -119,6 +119,27 @@ async fn duplicates_are_left_out_within_the_horizon_and_do_not_prolong_it() {
 }
 
 #[tokio::test]
+async fn c9_ids_are_remembered_up_to_the_declared_number_of_them() {
+    let records = vec![event("a"), event("b"), cut(1), cut(2), event("c"), event("d"), event("e")];
+    let world = World::new(", dedup_by = 'id', dedup_epochs = 1, dedup_ids_max = 2", records).await;
+    let mut reader = world.open(position(0, 0)).await.expect("opens");
+    let two = ReadLimit { records: 2, ..ALL };
+    assert_eq!(rows(&reader.next(two).await.expect("two ids").rows), [(0, 0), (1, 0)]);
+    assert_eq!(reader.next(two).await.expect("the cuts").cuts.len(), 2);
+    assert_eq!(rows(&reader.next(two).await.expect("those before are forgotten").rows), [(4, 2), (5, 2)]);
+    for _ in 0..2 {
+        let error = reader.next(two).await.expect_err("a third id");
+        assert!(matches!(error, LogError::TooManyIds { found: 3, max: 2, .. }), "{error}");
+        assert!(error.to_string().contains("dedup_ids_max"), "{error}");
+        assert_eq!(reader.position(), position(6, 2), "nothing has happened");
+    }
+
+    let world = World::new(", dedup_by = 'id', dedup_ids_max = 3", vec![event("a"), event("b"), event("c")]).await;
+    world.land().await;
+    assert!(world.open(position(3, 0)).await.is_ok(), "as many as landed");
+}
+
+#[tokio::test]
 async fn a_null_id_is_nobodys_duplicate() {
     let null = || RecordBody::Event(Bytes::from_static(b"{\"ts\":0}"));
     let world = World::new(", dedup_by = 'id'", vec![null(), null(), event("a"), null(), event("a")]).await;

@@ -36,6 +36,7 @@ pub(super) fn compile(table: &CreateTable, name: Name, source: &Source<'_>) -> R
         options.event_time,
         options.dedup_by,
         options.dedup_epochs,
+        options.dedup_ids_max,
         options.partition_by,
         options.partitions,
         source.sql.to_owned(),

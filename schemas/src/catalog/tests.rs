@@ -45,7 +45,8 @@ fn a_stream_is_what_its_statement_says() {
     let sql = "CREATE TABLE everything (
         event_id BIGINT NOT NULL, a VARCHAR, b TEXT NULL, c STRING, d BOOLEAN, e INT, f INTEGER, g DOUBLE, h DOUBLE PRECISION,
         i DECIMAL(18,2), j NUMERIC(5), k TIMESTAMP NOT NULL, l DATE, m JSON
-    ) WITH (event_time = 'k', partition_by = 'e', partitions = '7', dedup_epochs = 3)";
+    ) WITH (event_time = 'k', partition_by = 'e', partitions = '7', dedup_epochs = 3,
+        dedup_ids_max = 9)";
     let stream = stream(&format!("-- a comment with a ; in it\n{sql} ;\n"));
     let types: Vec<_> = stream.columns.iter().map(|column| column.column_type.to_string()).collect();
     let expected = "BIGINT VARCHAR VARCHAR VARCHAR BOOLEAN INT INT DOUBLE DOUBLE DECIMAL(18,2) DECIMAL(5,0) TIMESTAMP DATE JSON";
@@ -53,7 +54,7 @@ fn a_stream_is_what_its_statement_says() {
     let not_null: Vec<_> = stream.columns.iter().filter(|column| column.not_null).map(|column| column.name.as_str()).collect();
     assert_eq!(not_null, ["event_id", "k"]);
     assert_eq!((stream.event_time, stream.dedup_by, stream.partition_by), (11, Some(0), Some(5)));
-    assert_eq!((stream.dedup_epochs, stream.partitions), (3, 7));
+    assert_eq!((stream.dedup_epochs, stream.dedup_ids_max, stream.partitions), (3, 9, 7));
     assert_eq!(stream.sql, sql);
 }
 
@@ -61,6 +62,7 @@ fn a_stream_is_what_its_statement_says() {
 fn options_have_defaults() {
     let with_id = stream(STREAM);
     assert_eq!((with_id.dedup_by, with_id.dedup_epochs, with_id.partition_by, with_id.partitions), (Some(1), 60, Some(1), 4));
+    assert_eq!(with_id.dedup_ids_max, 16_000_000);
     let without_id = stream("CREATE TABLE s (ts TIMESTAMP NOT NULL, n INT) WITH (event_time = 'ts')");
     assert_eq!((without_id.dedup_by, without_id.partition_by), (None, None));
     let off = stream("CREATE TABLE s (ts TIMESTAMP NOT NULL, event_id INT) WITH (event_time = 'ts', dedup_by = 'none')");
@@ -71,7 +73,7 @@ fn options_have_defaults() {
 
 #[test]
 fn options_are_checked() {
-    let names = "options are event_time, dedup_by, dedup_epochs, partition_by, partitions";
+    let names = "options are event_time, dedup_by, dedup_epochs, dedup_ids_max, partition_by, partitions";
     check_options("event_time = 'ts'", "accepted");
     check_options("event_time = 'ts', kind = 'x'", &format!("f.sql:2:22: 'kind' is not an option of a stream ({names})"));
     check_options("event_time = 'ts', event_time = 'ts'", "f.sql:2:22: option 'event_time' is given twice");
@@ -99,6 +101,14 @@ fn options_are_checked() {
     }
     let epochs = "f.sql:2:37: dedup_epochs is '10001', and must be a number from 1 to 10000";
     check_options("event_time = 'ts', dedup_epochs = 10001", epochs);
+    check_options("event_time = 'ts', dedup_ids_max = 1000000000", "accepted");
+    let ids = "f.sql:2:38: dedup_ids_max is '1000000001', and must be a number from 1 to 1000000000";
+    check_options("event_time = 'ts', dedup_ids_max = 1000000001", ids);
+    check_options(
+        "event_time = 'ts', dedup_by = 'none', dedup_ids_max = 5",
+        "f.sql:2:57: dedup_ids_max says nothing without dedup_by \
+         (name the column that identifies an event in dedup_by, or leave dedup_ids_max out)",
+    );
     check_options(
         "event_time = 'ts', dedup_by = 'none', dedup_epochs = 5",
         "f.sql:2:56: dedup_epochs says nothing without dedup_by \

@@ -16,9 +16,10 @@ use crate::{
 const EVENT_TIME: &str = "event_time";
 const DEDUP_BY: &str = "dedup_by";
 const DEDUP_EPOCHS: &str = "dedup_epochs";
+const DEDUP_IDS_MAX: &str = "dedup_ids_max";
 const PARTITION_BY: &str = "partition_by";
 const PARTITIONS: &str = "partitions";
-const KNOWN: [&str; 5] = [EVENT_TIME, DEDUP_BY, DEDUP_EPOCHS, PARTITION_BY, PARTITIONS];
+const KNOWN: [&str; 6] = [EVENT_TIME, DEDUP_BY, DEDUP_EPOCHS, DEDUP_IDS_MAX, PARTITION_BY, PARTITIONS];
 
 /// The column that identifies events where `dedup_by` does not say otherwise.
 const EVENT_ID: &str = "event_id";
@@ -26,6 +27,9 @@ const EVENT_ID: &str = "event_id";
 const NONE: &str = "none";
 const DEDUP_EPOCHS_DEFAULT: u64 = 60;
 const DEDUP_EPOCHS_MAX: u64 = 10_000;
+/// Ids of one partition: two thirds of a gigabyte.
+const DEDUP_IDS_MAX_DEFAULT: u64 = 16_000_000;
+const DEDUP_IDS_MAX_MAX: u64 = 1_000_000_000;
 const PARTITIONS_DEFAULT: u32 = 4;
 
 /// Types whose values identify events and choose partitions.
@@ -37,6 +41,7 @@ pub(super) struct Options {
     pub event_time: usize,
     pub dedup_by: Option<usize>,
     pub dedup_epochs: u64,
+    pub dedup_ids_max: u64,
     pub partition_by: Option<usize>,
     pub partitions: u32,
 }
@@ -56,20 +61,24 @@ impl Options {
         let event_time = event_time(&given, columns, statement).map_err(&mut keep).ok();
         let dedup_by = dedup_by(&given, columns, statement).map_err(&mut keep).ok();
         let dedup_epochs = number(&given, DEDUP_EPOCHS, DEDUP_EPOCHS_DEFAULT, DEDUP_EPOCHS_MAX).map_err(&mut keep).ok();
-        if let (Some(None), Some(epochs)) = (dedup_by, given.get(DEDUP_EPOCHS)) {
-            let problem = Problem::at(epochs.location, "dedup_epochs says nothing without dedup_by");
-            keep(problem.hint("name the column that identifies an event in dedup_by, or leave dedup_epochs out"));
+        let dedup_ids_max = number(&given, DEDUP_IDS_MAX, DEDUP_IDS_MAX_DEFAULT, DEDUP_IDS_MAX_MAX).map_err(&mut keep).ok();
+        for option in [DEDUP_EPOCHS, DEDUP_IDS_MAX] {
+            if let (Some(None), Some(value)) = (dedup_by, given.get(option)) {
+                let problem = Problem::at(value.location, format!("{option} says nothing without dedup_by"));
+                let hint = format!("name the column that identifies an event in dedup_by, or leave {option} out");
+                keep(problem.hint(hint));
+            }
         }
         let partition_by = match given.get(PARTITION_BY) {
             Some(value) => key_column(PARTITION_BY, value, columns).map(Some).map_err(&mut keep).ok(),
             None => dedup_by,
         };
         let partitions = number(&given, PARTITIONS, PARTITIONS_DEFAULT, STREAM_PARTITIONS_MAX).map_err(&mut keep).ok();
-        match (event_time, dedup_by, dedup_epochs, partition_by, partitions) {
-            (Some(event_time), Some(dedup_by), Some(dedup_epochs), Some(partition_by), Some(partitions))
+        match (event_time, dedup_by, dedup_epochs, dedup_ids_max, partition_by, partitions) {
+            (Some(event_time), Some(dedup_by), Some(dedup_epochs), Some(dedup_ids_max), Some(partition_by), Some(partitions))
                 if problems.is_empty() =>
             {
-                Ok(Self { event_time, dedup_by, dedup_epochs, partition_by, partitions })
+                Ok(Self { event_time, dedup_by, dedup_epochs, dedup_ids_max, partition_by, partitions })
             }
             _ => Err(problems),
         }
