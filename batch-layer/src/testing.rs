@@ -205,7 +205,7 @@ pub(crate) fn name(text: &str) -> Name {
 }
 
 /// Audits the current generation of a view over the epochs before its cut.
-pub(crate) async fn audit_generation(layer: &BatchLayer, view: &View) -> Arc<AuditReport> {
+pub(crate) async fn audit_generation(layer: &BatchLayer, view: &Arc<View>) -> Arc<AuditReport> {
     let manifest = layer.generations().current(view).await.expect("reads");
     let states = match &manifest {
         Some(manifest) => layer.generations().states(view, manifest).expect("plans"),

@@ -89,6 +89,7 @@ impl Platform {
     }
 
     async fn with(limits: IngestionLimits, roles: Roles, runtime: RuntimeEnv) -> Self {
+        let runtime = Arc::new(runtime);
         let directory = tempfile::tempdir().expect("a directory");
         let clock = ManualClock::new(1_700_000_000_000);
         let log = Arc::new(EmbeddedLog::open(directory.path(), Arc::new(clock.clone())).expect("a log"));
@@ -105,7 +106,7 @@ impl Platform {
             log: Arc::clone(&shared),
             store: Arc::new(InMemory::new()),
             clock: Arc::new(clock.clone()),
-            runtime: Arc::new(runtime),
+            runtime: Arc::clone(&runtime),
             fresh_ids: FreshIds::random(),
         };
         let batch = Arc::new(BatchLayer::new(components, BatchConfig::default()));
@@ -115,6 +116,7 @@ impl Platform {
             log: Arc::clone(&shared),
             batch: Arc::clone(&batch),
             realtime: Arc::clone(&realtime),
+            memory: Arc::clone(&runtime.memory_pool),
         });
         let services = Arc::new(Services {
             roles,

@@ -7,6 +7,7 @@ mod tests;
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use datafusion::{
+    error::DataFusionError,
     logical_expr::{LogicalPlan, LogicalPlanBuilder, lit},
     prelude::ident,
     scalar::ScalarValue,
@@ -96,7 +97,7 @@ impl Audits {
     ///
     /// # Errors
     /// [`BatchError::Store`], [`BatchError::Query`]; differences are no error but a result.
-    pub async fn run(&self, view: &View, master: &MasterSnapshot, served: Served) -> Result<Arc<AuditReport>, BatchError> {
+    pub async fn run(&self, view: &Arc<View>, master: &MasterSnapshot, served: Served) -> Result<Arc<AuditReport>, BatchError> {
         let started_ms = self.context.clock.now_ms();
         let comparison = self.compare(view, master, &served).await?;
         let finished_at_ms = self.context.clock.now_ms();
@@ -113,7 +114,7 @@ impl Audits {
         Ok(report)
     }
 
-    async fn compare(&self, view: &View, master: &MasterSnapshot, served: &Served) -> Result<Comparison, BatchError> {
+    async fn compare(&self, view: &Arc<View>, master: &MasterSnapshot, served: &Served) -> Result<Comparison, BatchError> {
         let mut partitions = window_partitions_of(&self.context, view, served.states.clone()).await?;
         partitions.extend(window_partitions(&self.context, view, rows(master, &served.events, None)?).await?);
         let width = window_partition_width_us(view.window());
@@ -127,7 +128,11 @@ impl Audits {
             let start = ident(view.window_start());
             let within = start.clone().gt_eq(moment(bounds.start)).and(start.lt(moment(bounds.end)));
             let held = LogicalPlanBuilder::from(served.states.clone()).filter(within)?.build()?;
-            comparison.add(compare(view, &self.values(view, recomputed).await?, &self.values(view, held).await?)?);
+            let (recomputed, held) = (self.values(view, recomputed).await?, self.values(view, held).await?);
+            let view = view.clone();
+            // Group by group, which takes a while where there are many: on a thread where nobody waits for it.
+            let compared = tokio::task::spawn_blocking(move || compare(&view, &recomputed, &held)).await;
+            comparison.add(compared.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??);
         }
         Ok(comparison)
     }

@@ -39,8 +39,8 @@ const BOUNDS: [Bound; 4] = [
     Bound {
         key: "serving.result_bytes_max",
         of: |config| config.serving.result_bytes_max,
-        at_most: "batch.memory_max",
-        limit: |config| config.batch.memory_max,
+        at_most: "serving.memory_max",
+        limit: |config| config.serving.memory_max,
         why: "one answer of the largest size has to fit in",
     },
 ];

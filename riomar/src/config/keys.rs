@@ -93,6 +93,7 @@ pub static KEYS: &[Key] = &[
     key!(serving.http),
     key!(serving.connections_max),
     key!(serving.query_time_max),
+    key!(serving.memory_max),
     key!(serving.result_rows_max),
     key!(serving.result_bytes_max),
     key!(ingestion.body_bytes_max),

@@ -108,7 +108,7 @@ pub struct Batch {
     pub generations_kept: u64,
     /// Groups that a view may have.
     pub groups_per_view_max: u64,
-    /// Memory that recomputes and queries may use together.
+    /// Memory that recomputes and audits may use together.
     pub memory_max: ByteSize,
 }
 
@@ -134,6 +134,8 @@ pub struct Serving {
     pub connections_max: usize,
     /// How long a query may run.
     pub query_time_max: Interval,
+    /// Memory that queries may use together.
+    pub memory_max: ByteSize,
     /// Rows of one answer.
     pub result_rows_max: usize,
     /// Bytes of one answer.
@@ -201,6 +203,7 @@ impl Config {
                 http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
                 connections_max: 1_024,
                 query_time_max: Interval::from_secs(30),
+                memory_max: ByteSize::mebibytes(1_024),
                 result_rows_max: 100_000,
                 result_bytes_max: ByteSize::mebibytes(128),
             },

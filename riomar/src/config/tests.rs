@@ -118,14 +118,14 @@ fn limits_have_to_fit_together() {
         ),
         (
             "",
-            &[("RIOMAR_BATCH_MEMORY_MAX", "100MiB")],
-            "RIOMAR_BATCH_MEMORY_MAX: serving.result_bytes_max: 128MiB is more than the 100MiB of batch.memory_max: \
+            &[("RIOMAR_SERVING_MEMORY_MAX", "100MiB")],
+            "RIOMAR_SERVING_MEMORY_MAX: serving.result_bytes_max: 128MiB is more than the 100MiB of serving.memory_max: \
              one answer of the largest size has to fit in",
         ),
     ] {
         assert_eq!(faults(file, environment), [expected]);
     }
-    let equal = "[ingestion]\nbody_bytes_max = \"64MiB\"\nrequests_bytes_max = \"64MiB\"\n[batch]\nmemory_max = \"128MiB\"\n";
+    let equal = "[ingestion]\nbody_bytes_max = \"64MiB\"\nrequests_bytes_max = \"64MiB\"\n[serving]\nmemory_max = \"128MiB\"\n";
     resolve(Config::new(), &sources(equal, &[], &[])).expect("limits may be equal");
 }
 

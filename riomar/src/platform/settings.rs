@@ -22,8 +22,10 @@ pub struct Settings {
     pub batch: BatchConfig,
     /// When recomputes start by themselves.
     pub schedule: Schedule,
-    /// Bytes of memory that recomputes and queries may use together.
+    /// Bytes of memory that recomputes and audits may use together.
     pub memory_bytes: usize,
+    /// Bytes of memory that queries may use together.
+    pub query_memory_bytes: usize,
     /// Where they put what does not fit; a directory of the system for such files without it.
     pub spill: Option<PathBuf>,
     /// Names of new files and runs.
@@ -63,6 +65,7 @@ impl Settings {
             },
             schedule: batch.every.clone(),
             memory_bytes: batch.memory_max.as_usize(),
+            query_memory_bytes: serving.memory_max.as_usize(),
             spill: None,
             fresh_ids: FreshIds::random(),
             process_id: 0,
@@ -93,7 +96,7 @@ impl Settings {
 }
 
 impl Settings {
-    /// The memory and the disk that recomputes and queries share.
+    /// The memory of recomputes, and the disk that they and queries share.
     pub(super) fn runtime(&self) -> Result<Arc<RuntimeEnv>, PlatformError> {
         let mut runtime = RuntimeEnvBuilder::new().with_memory_limit(self.memory_bytes, 1.0);
         if let Some(spill) = &self.spill {

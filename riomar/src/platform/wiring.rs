@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use datafusion::execution::memory_pool::GreedyMemoryPool;
 use metrics_exporter_prometheus::PrometheusHandle;
 use riomar_event_log::quarantine::Quarantine;
 use riomar_serving_layer::{
@@ -25,6 +26,7 @@ pub fn services(layers: &Layers, quarantine: Quarantine) -> Result<AppState, Pla
         log: Arc::clone(&log),
         batch: Arc::clone(&batch),
         realtime: Arc::clone(&realtime),
+        memory: Arc::new(GreedyMemoryPool::new(settings.query_memory_bytes)),
     };
     Ok(Arc::new(Services {
         roles: settings.roles,

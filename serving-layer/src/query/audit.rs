@@ -75,7 +75,7 @@ impl QueryEngine {
                 return Ok(None);
             }
             part.states.retain(|state| state.epoch < taken_over.end);
-            states.push(decode(view, part, &self.snapshots.memory)?);
+            states.push(decode(view, part, &self.batch.context().runtime.memory_pool).await?);
             events.push(RowSelection { partition: Some(*partition), ..RowSelection::epochs(taken_over.clone()) });
         }
         let plan = merge(view, None, scan_states(view, &states)?)?;

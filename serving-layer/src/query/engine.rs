@@ -6,7 +6,7 @@ use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 use datafusion::{
     catalog::{CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, SchemaProvider},
     datasource::ViewTable,
-    execution::{SessionState, SessionStateBuilder},
+    execution::{SessionState, SessionStateBuilder, memory_pool::MemoryPool, runtime_env::RuntimeEnv},
     logical_expr::{LogicalPlan, LogicalPlanBuilder, lit, registry::FunctionRegistry},
     physical_plan::{ExecutionPlan, execute_stream},
     prelude::ident,
@@ -16,7 +16,11 @@ use datafusion::{
 use futures::StreamExt;
 use riomar_batch_layer::{BatchLayer, master::RowSelection};
 use riomar_event_log::Log;
-use riomar_schemas::{Catalog, Receipt, View, receipt::StreamReceipt, session::scan_batches};
+use riomar_schemas::{
+    Catalog, Receipt, View,
+    receipt::StreamReceipt,
+    session::{scan_batches, session_state},
+};
 use riomar_speed_layer::RealtimeStore;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -48,6 +52,8 @@ pub struct QueryParts {
     pub batch: Arc<BatchLayer>,
     /// Realtime views.
     pub realtime: Arc<dyn RealtimeStore>,
+    /// The memory that all queries share; what does not fit is refused. Recomputes have their own.
+    pub memory: Arc<dyn MemoryPool>,
 }
 
 /// A query's turn. Planning cannot be broken off, so a plan that nobody waits for any more keeps its turn until it is done.
@@ -68,9 +74,11 @@ impl QueryEngine {
     /// An engine over these parts.
     #[must_use]
     pub fn new(parts: QueryParts) -> Self {
-        let QueryParts { catalog, log, batch, realtime } = parts;
-        let state = Arc::new(batch.context().session());
-        let snapshots = Snapshots::new(Arc::clone(&batch), log, Arc::clone(&realtime));
+        let QueryParts { catalog, log, batch, realtime, memory } = parts;
+        let context = batch.context();
+        let runtime = RuntimeEnv { memory_pool: Arc::clone(&memory), ..context.runtime.as_ref().clone() };
+        let state = Arc::new(session_state(Arc::new(runtime), context.target_partitions));
+        let snapshots = Snapshots::new(Arc::clone(&batch), log, Arc::clone(&realtime), memory);
         Self { catalog, batch, realtime, snapshots, state, turns: Arc::new(Semaphore::new(QUERIES_MAX)) }
     }
 

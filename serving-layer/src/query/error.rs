@@ -43,7 +43,7 @@ pub enum QueryError {
     },
     /// The query needs more memory than it may have.
     #[error(
-        "the query needs more memory than is left of memory_max, which recomputes and queries share: group by fewer columns, or \
+        "the query needs more memory than is left of serving.memory_max, which all queries share: group by fewer columns, or \
          read fewer windows"
     )]
     OutOfMemory(#[source] Box<DataFusionError>),

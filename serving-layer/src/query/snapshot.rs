@@ -104,15 +104,19 @@ pub(super) struct Snapshots {
     batch: Arc<BatchLayer>,
     log: Arc<dyn Log>,
     realtime: Arc<dyn RealtimeStore>,
-    /// What queries and recomputes share.
+    /// What queries share.
     pub(super) memory: Arc<dyn MemoryPool>,
     /// The highest offset that an answer has reached, to tell when the realtime view has lost ground.
     reached: Arc<Mutex<HashMap<(String, PartitionId), Offset>>>,
 }
 
 impl Snapshots {
-    pub(super) fn new(batch: Arc<BatchLayer>, log: Arc<dyn Log>, realtime: Arc<dyn RealtimeStore>) -> Self {
-        let memory = Arc::clone(&batch.context().runtime.memory_pool);
+    pub(super) fn new(
+        batch: Arc<BatchLayer>,
+        log: Arc<dyn Log>,
+        realtime: Arc<dyn RealtimeStore>,
+        memory: Arc<dyn MemoryPool>,
+    ) -> Self {
         Self { batch, log, realtime, memory, reached: Arc::default() }
     }
 
@@ -148,20 +152,20 @@ impl Snapshots {
         Err(QueryError::Unavailable("generations are published faster than they can be read".to_owned()))
     }
 
-    async fn read(&self, view: &View, partitions: &[PartitionId], cut: Epoch) -> Result<Vec<Part>, QueryError> {
+    async fn read(&self, view: &Arc<View>, partitions: &[PartitionId], cut: Epoch) -> Result<Vec<Part>, QueryError> {
         try_join_all(partitions.iter().map(|partition| self.read_partition(view, *partition, cut))).await
     }
 
     /// # Errors
     /// [`QueryError::OutOfMemory`]. Everything else is a lack of this partition.
-    async fn read_partition(&self, view: &View, partition: PartitionId, cut: Epoch) -> Result<Part, QueryError> {
+    async fn read_partition(&self, view: &Arc<View>, partition: PartitionId, cut: Epoch) -> Result<Part, QueryError> {
         let part = match self.realtime.read(view, partition, cut).await {
             Ok(Some(part)) => part,
             Ok(None) => return Ok(Ok(None)),
             Err(error) => return Ok(Err(Lack { code: "realtime_unavailable", detail: error.to_string() })),
         };
         let entry = part.entry.clone();
-        match states::decode(view, part, &self.memory) {
+        match states::decode(view, part, &self.memory).await {
             Ok(states) => Ok(Ok(Some((entry, states)))),
             Err(error @ QueryError::OutOfMemory(_)) => Err(error),
             // States that cannot be read are as good as lost: the speed layer rebuilds them.

@@ -1,4 +1,4 @@
-//! Realtime states in memory, counted against the memory that recomputes and queries share.
+//! Realtime states in memory, counted against the memory that queries share.
 //!
 //! DataFusion counts what its operators hold. The states that a query reads before it is planned are held outside of them, so they
 //! are reserved here: a view that does not fit is refused, and takes no memory that nobody counts.
@@ -22,11 +22,18 @@ pub(super) struct States {
     _memory: MemoryReservation,
 }
 
-/// Decodes states; the epochs themselves are of no further use.
+/// Decodes states, on a thread where nobody waits for it: a view may have a million of them.
 ///
 /// # Errors
 /// [`QueryError::OutOfMemory`] where they do not fit; otherwise states that cannot be read.
-pub(super) fn decode(view: &View, part: RealtimePart, pool: &Arc<dyn MemoryPool>) -> Result<States, QueryError> {
+pub(super) async fn decode(view: &Arc<View>, part: RealtimePart, pool: &Arc<dyn MemoryPool>) -> Result<States, QueryError> {
+    let (view, pool) = (Arc::clone(view), Arc::clone(pool));
+    let decoded = tokio::task::spawn_blocking(move || decode_here(&view, part, &pool)).await;
+    decoded.map_err(|error| QueryError::Unavailable(format!("decoding realtime states ended early: {error}")))?
+}
+
+/// Decodes states; the epochs themselves are of no further use.
+fn decode_here(view: &View, part: RealtimePart, pool: &Arc<dyn MemoryPool>) -> Result<States, QueryError> {
     let memory = MemoryConsumer::new(format!("realtime states of {}", view.name())).register(pool);
     // Encoded and decoded states are held side by side for a moment.
     memory.try_grow(part.states.iter().map(encoded_bytes).sum())?;
