@@ -5,7 +5,7 @@ mod home;
 use std::{
     env, fs,
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use crate::{
     error::{Doing, ServiceError},
-    process::{Process, free_port, tail, wait_until},
+    process::free_port,
+    service::{Attempt, Service},
 };
 use home::Home;
 
@@ -39,13 +40,7 @@ pub struct KafkaBroker {
     directory: TempDir,
     port: u16,
     controller_port: u16,
-    process: Option<Process>,
-}
-
-/// What became of one attempt to start.
-enum Attempt {
-    Answers(Process),
-    PortTaken(ServiceError),
+    service: Service,
 }
 
 impl KafkaBroker {
@@ -60,20 +55,14 @@ impl KafkaBroker {
         let owner = directory.path().join(OWNER);
         fs::write(&owner, std::process::id().to_string()).doing(|| format!("writing {}", owner.display()))?;
         home.copy_storage(&directory.path().join("data"))?;
-        let mut broker = Self { home, directory, port: 0, controller_port: 0, process: None };
-        let mut attempts = 0;
-        loop {
+        let service = Service::new(PROGRAM, directory.path().join("output"), DEADLINE);
+        let mut broker = Self { home, directory, port: 0, controller_port: 0, service };
+        let process = Attempt::repeat(PORTS_MAX, || {
             (broker.port, broker.controller_port) = (free_port()?, free_port()?);
-            attempts += 1;
-            match broker.attempt()? {
-                Attempt::Answers(process) => {
-                    broker.process = Some(process);
-                    return Ok(broker);
-                }
-                Attempt::PortTaken(error) if attempts == PORTS_MAX => return Err(error),
-                Attempt::PortTaken(_) => {}
-            }
-        }
+            broker.attempt()
+        })?;
+        broker.service.runs_as(process);
+        Ok(broker)
     }
 
     /// The address for clients: `127.0.0.1:{port}`.
@@ -99,12 +88,7 @@ impl KafkaBroker {
     /// # Errors
     /// [`ServiceError::NotRunning`], or [`ServiceError::Deadline`] when it does not end.
     pub fn stop(&mut self) -> Result<(), ServiceError> {
-        let mut process = self.process.take().ok_or_else(not_running)?;
-        process.signal("TERM")?;
-        match wait_until(DEADLINE, || process.ended())? {
-            Some(_) => Ok(()),
-            None => Err(self.late("end")),
-        }
+        self.service.stop()
     }
 
     /// Kills it (SIGKILL). What it acknowledged is in the page cache, so only the machine's end would lose it.
@@ -112,7 +96,7 @@ impl KafkaBroker {
     /// # Errors
     /// [`ServiceError::NotRunning`], or what the operating system says.
     pub fn kill(&mut self) -> Result<(), ServiceError> {
-        self.process.take().ok_or_else(not_running)?.kill()
+        self.service.kill()
     }
 
     /// Freezes it (SIGSTOP): connections stay open and nothing is answered.
@@ -120,9 +104,7 @@ impl KafkaBroker {
     /// # Errors
     /// [`ServiceError::NotRunning`], or what the operating system says.
     pub fn pause(&mut self) -> Result<(), ServiceError> {
-        let process = self.process.as_ref().ok_or_else(not_running)?;
-        process.signal("STOP")?;
-        wait_until(DEADLINE, || Ok(process.is_stopped().then_some(())))?.ok_or_else(|| self.late("stop"))
+        self.service.pause()
     }
 
     /// Lets it go on after [`Self::pause`] (SIGCONT).
@@ -130,7 +112,7 @@ impl KafkaBroker {
     /// # Errors
     /// [`ServiceError::NotRunning`], or what the operating system says.
     pub fn resume(&mut self) -> Result<(), ServiceError> {
-        self.process.as_ref().ok_or_else(not_running)?.signal("CONT")
+        self.service.resume()
     }
 
     /// Starts it again on the same ports and data, killing it first where it still runs.
@@ -138,18 +120,9 @@ impl KafkaBroker {
     /// # Errors
     /// As [`Self::start`].
     pub fn restart(&mut self) -> Result<(), ServiceError> {
-        self.process = None;
-        let mut attempts = 0;
-        // The ports cannot change here; whoever took one in the meantime (a client's connection, mostly) may let go of it.
-        let process = wait_until(DEADLINE, || {
-            attempts += 1;
-            match self.attempt()? {
-                Attempt::Answers(process) => Ok(Some(process)),
-                Attempt::PortTaken(error) if attempts == PORTS_MAX => Err(error),
-                Attempt::PortTaken(_) => Ok(None),
-            }
-        })?;
-        self.process = Some(process.ok_or_else(|| self.late("start again"))?);
+        self.service.make_way();
+        let process = Attempt::repeat(PORTS_MAX, || self.attempt())?;
+        self.service.runs_as(process);
         Ok(())
     }
 
@@ -159,25 +132,11 @@ impl KafkaBroker {
         fs::write(&settings, self.settings()).doing(|| format!("writing {}", settings.display()))?;
         let mut command = self.home.command("kafka.Kafka");
         command.arg(&settings);
-        let mut process = Process::start(command, &self.output())?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let answer = wait_until(DEADLINE, || {
-            if process.ended()?.is_some() {
-                return Ok(Some(false));
-            }
-            let ready = fs::read_to_string(self.output()).is_ok_and(|text| text.contains(READY));
-            Ok((ready && TcpStream::connect(address).is_ok()).then_some(true))
-        })?;
-        match answer {
-            Some(true) => Ok(Attempt::Answers(process)),
-            Some(false) => {
-                let output = tail(&self.output());
-                let taken = output.contains("Address already in use");
-                let error = ServiceError::Ended { program: PROGRAM.to_owned(), output };
-                if taken { Ok(Attempt::PortTaken(error)) } else { Err(error) }
-            }
-            None => Err(self.late("answer")),
-        }
+        self.service.attempt(command, |_| {
+            let ready = fs::read_to_string(self.service.output()).is_ok_and(|text| text.contains(READY));
+            ready && TcpStream::connect(address).is_ok()
+        })
     }
 
     /// One node with everything replicated once, quick to let members join and leave, and with little memory.
@@ -210,15 +169,6 @@ impl KafkaBroker {
             data.display()
         )
     }
-
-    fn output(&self) -> PathBuf {
-        self.directory().join("output")
-    }
-
-    fn late(&self, what: &str) -> ServiceError {
-        let output = tail(&self.output());
-        ServiceError::Deadline { program: PROGRAM.to_owned(), what: what.to_owned(), waited: DEADLINE, output }
-    }
 }
 
 /// Removes the directories of processes that are gone: a broker that a whole test binary shares is never dropped.
@@ -231,10 +181,6 @@ fn remove_abandoned(directory: &Path) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
-}
-
-fn not_running() -> ServiceError {
-    ServiceError::NotRunning { program: PROGRAM.to_owned() }
 }
 
 #[cfg(test)]

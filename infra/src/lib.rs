@@ -11,6 +11,7 @@ pub mod proxy;
 pub mod redis;
 mod resp;
 pub mod s3;
+mod service;
 
 pub use certificates::Certificates;
 pub use error::ServiceError;

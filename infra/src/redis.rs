@@ -15,8 +15,9 @@ use tempfile::TempDir;
 use crate::{
     certificates::Certificates,
     error::{Doing, ServiceError},
-    process::{Process, find_program, free_port, tail, wait_until},
+    process::{find_program, free_port},
     resp,
+    service::{Attempt, Service},
 };
 
 const PROGRAM: &str = "redis-server";
@@ -59,7 +60,7 @@ pub struct RedisServer {
     options: RedisOptions,
     directory: TempDir,
     ports: Ports,
-    process: Option<Process>,
+    service: Service,
 }
 
 /// The ports that a server listens on.
@@ -71,12 +72,6 @@ struct Ports {
     tls: u16,
     /// For the other nodes of its cluster, when it is a node.
     bus: Option<u16>,
-}
-
-/// What became of one attempt to start on a port.
-enum Attempt {
-    Answers(Process),
-    PortTaken(ServiceError),
 }
 
 impl RedisServer {
@@ -99,21 +94,15 @@ impl RedisServer {
     fn start_as(options: RedisOptions, node: bool) -> Result<Self, ServiceError> {
         let program = find_program(PROGRAM, INSTALL, env::var_os("PATH").as_deref())?;
         let directory = TempDir::with_prefix("riomar-redis-").doing(|| "creating a directory".to_owned())?;
-        let mut server = Self { program, options, directory, ports: Ports::default(), process: None };
-        let mut attempts = 0;
-        loop {
+        let service = Service::new(PROGRAM, directory.path().join("output"), DEADLINE);
+        let mut server = Self { program, options, directory, ports: Ports::default(), service };
+        let process = Attempt::repeat(PORTS_MAX, || {
             let bus = if node { Some(free_port()?) } else { None };
             server.ports = Ports { plain: free_port()?, tls: free_port()?, bus };
-            attempts += 1;
-            match server.attempt()? {
-                Attempt::Answers(process) => {
-                    server.process = Some(process);
-                    return Ok(server);
-                }
-                Attempt::PortTaken(error) if attempts == PORTS_MAX => return Err(error),
-                Attempt::PortTaken(_) => {}
-            }
-        }
+            server.attempt()
+        })?;
+        server.service.runs_as(process);
+        Ok(server)
     }
 
     /// The address for clients: `redis://127.0.0.1:{port}`, or `rediss://` with TLS; with the password, if it has one.
@@ -169,12 +158,7 @@ impl RedisServer {
     /// # Errors
     /// [`ServiceError::NotRunning`], or [`ServiceError::Deadline`] when it does not end.
     pub fn stop(&mut self) -> Result<(), ServiceError> {
-        let mut process = self.process.take().ok_or_else(not_running)?;
-        process.signal("TERM")?;
-        match wait_until(DEADLINE, || process.ended())? {
-            Some(_) => Ok(()),
-            None => Err(self.late("end")),
-        }
+        self.service.stop()
     }
 
     /// Kills it (SIGKILL): what it has not saved is lost.
@@ -182,7 +166,7 @@ impl RedisServer {
     /// # Errors
     /// [`ServiceError::NotRunning`], or what the operating system says.
     pub fn kill(&mut self) -> Result<(), ServiceError> {
-        self.process.take().ok_or_else(not_running)?.kill()
+        self.service.kill()
     }
 
     /// Freezes it (SIGSTOP): connections stay open and nothing is answered.
@@ -190,9 +174,7 @@ impl RedisServer {
     /// # Errors
     /// [`ServiceError::NotRunning`], or what the operating system says.
     pub fn pause(&mut self) -> Result<(), ServiceError> {
-        let process = self.process.as_ref().ok_or_else(not_running)?;
-        process.signal("STOP")?;
-        wait_until(DEADLINE, || Ok(process.is_stopped().then_some(())))?.ok_or_else(|| self.late("stop"))
+        self.service.pause()
     }
 
     /// Lets it go on after [`Self::pause`] (SIGCONT).
@@ -200,7 +182,7 @@ impl RedisServer {
     /// # Errors
     /// [`ServiceError::NotRunning`], or what the operating system says.
     pub fn resume(&mut self) -> Result<(), ServiceError> {
-        self.process.as_ref().ok_or_else(not_running)?.signal("CONT")
+        self.service.resume()
     }
 
     /// Starts it again on the same port and directory, killing it first where it still runs.
@@ -208,18 +190,9 @@ impl RedisServer {
     /// # Errors
     /// As [`Self::start`].
     pub fn restart(&mut self) -> Result<(), ServiceError> {
-        self.process = None;
-        let mut attempts = 0;
-        // The port cannot change here; whoever took it in the meantime (a client's connection, mostly) may let go of it.
-        let process = wait_until(DEADLINE, || {
-            attempts += 1;
-            match self.attempt()? {
-                Attempt::Answers(process) => Ok(Some(process)),
-                Attempt::PortTaken(error) if attempts == PORTS_MAX => Err(error),
-                Attempt::PortTaken(_) => Ok(None),
-            }
-        })?;
-        self.process = Some(process.ok_or_else(|| self.late("start again"))?);
+        self.service.make_way();
+        let process = Attempt::repeat(PORTS_MAX, || self.attempt())?;
+        self.service.runs_as(process);
         Ok(())
     }
 
@@ -237,27 +210,13 @@ impl RedisServer {
     /// # Errors
     /// What Redis or the file system says.
     pub fn restore_snapshot(&mut self, from: &Path) -> Result<(), ServiceError> {
-        self.process = None;
+        self.service.make_way();
         fs::copy(from, self.directory().join(SNAPSHOT)).doing(|| format!("copying a snapshot from {}", from.display()))?;
         self.restart()
     }
 
     fn attempt(&self) -> Result<Attempt, ServiceError> {
-        let mut process = Process::start(self.command_line(), &self.output())?;
-        let answer = wait_until(DEADLINE, || match process.ended()? {
-            Some(_) => Ok(Some(false)),
-            None => Ok(self.answers(process.id()).then_some(true)),
-        })?;
-        match answer {
-            Some(true) => Ok(Attempt::Answers(process)),
-            Some(false) => {
-                let output = tail(&self.output());
-                let taken = output.contains("in use");
-                let error = ServiceError::Ended { program: PROGRAM.to_owned(), output };
-                if taken { Ok(Attempt::PortTaken(error)) } else { Err(error) }
-            }
-            None => Err(self.late("answer PING")),
-        }
+        self.service.attempt(self.command_line(), |id| self.answers(id))
     }
 
     fn command_line(&self) -> Command {
@@ -298,19 +257,6 @@ impl RedisServer {
         ask(&["PING"]).is_some_and(|reply| reply == "PONG")
             && ask(&["INFO", "server"]).is_some_and(|reply| reply.lines().any(|line| line == format!("process_id:{id}")))
     }
-
-    fn output(&self) -> PathBuf {
-        self.directory().join("output")
-    }
-
-    fn late(&self, what: &str) -> ServiceError {
-        let output = tail(&self.output());
-        ServiceError::Deadline { program: PROGRAM.to_owned(), what: what.to_owned(), waited: DEADLINE, output }
-    }
-}
-
-fn not_running() -> ServiceError {
-    ServiceError::NotRunning { program: PROGRAM.to_owned() }
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ impl RedisCluster {
     /// # Errors
     /// [`ServiceError::NotRunning`] when no node runs, or what a node says.
     pub fn slot(&self, key: &str) -> Result<u16, ServiceError> {
-        let (_, node) = self.running().next().ok_or_else(super::not_running)?;
+        let (_, node) = self.running().next().ok_or_else(not_running)?;
         node.command(&["CLUSTER", "KEYSLOT", key])?.parse().map_err(|_| ServiceError::Refused("no slot".to_owned()))
     }
 
@@ -185,7 +185,7 @@ impl RedisCluster {
     /// # Errors
     /// [`ServiceError::NotRunning`] when the slot has no master, or what a node says.
     pub fn begin_move(&self, slot: u16, to: usize) -> Result<SlotMove, ServiceError> {
-        let from = self.master(slot).ok_or_else(super::not_running)?;
+        let from = self.master(slot).ok_or_else(not_running)?;
         let name = slot.to_string();
         self.nodes[to].command(&["CLUSTER", "SETSLOT", &name, "IMPORTING", &self.id(from)?])?;
         self.nodes[from].command(&["CLUSTER", "SETSLOT", &name, "MIGRATING", &self.id(to)?])?;
@@ -241,7 +241,7 @@ impl RedisCluster {
 
     /// The nodes that run and are not frozen.
     fn running(&self) -> impl Iterator<Item = (usize, &RedisServer)> {
-        self.nodes.iter().enumerate().filter(|(_, node)| node.process.as_ref().is_some_and(|process| !process.is_stopped()))
+        self.nodes.iter().enumerate().filter(|(_, node)| node.service.goes_on())
     }
 
     fn id(&self, number: usize) -> Result<String, ServiceError> {
@@ -309,6 +309,10 @@ fn masters(nodes: &str) -> Vec<String> {
         .collect();
     masters.sort_unstable();
     masters
+}
+
+fn not_running() -> ServiceError {
+    ServiceError::NotRunning { program: PROGRAM.to_owned() }
 }
 
 fn late(what: &str) -> ServiceError {

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 
 use super::*;
+use crate::process::wait_until;
 
 fn start(options: RedisOptions) -> RedisServer {
     RedisServer::start_with(options).unwrap_or_else(|error| panic!("{error}"))
