@@ -61,6 +61,14 @@ pub enum LogError {
     /// The log cannot take or give records now; the same call may succeed later. Nothing of a failed append was acknowledged.
     #[error("the log is not available: {0}")]
     Unavailable(String),
+    /// The disk of the log is full: make room, then the same call succeeds. Nothing of a failed append was acknowledged.
+    #[error("the log has no room: {cause}")]
+    DiskFull {
+        /// The disk, and what it lacks.
+        cause: String,
+        /// A write ended half-way: the log takes nothing until it is opened again, room or not.
+        reopen: bool,
+    },
     /// A setting of the log, or of the service behind it, would break a promise: change it as the text says.
     #[error("{0}")]
     Misconfigured(String),

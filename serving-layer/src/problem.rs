@@ -23,8 +23,6 @@ const RETRY_OVERLOADED_SECONDS: u32 = 1;
 const RETRY_UNAVAILABLE_SECONDS: u32 = 5;
 /// How long a client waits before it tries again what failed because the disk is full: somebody has to make room first.
 const RETRY_DISK_FULL_SECONDS: u32 = 30;
-/// The limit that the log names when it refuses an append because the disk is all but full.
-const DISK_LIMIT: &str = "DISK_FREE_BYTES_MIN";
 
 /// An error of the API. Its `Display` is for the client where the client is to blame, and for the server's journal otherwise.
 #[derive(Debug, thiserror::Error)]
@@ -194,10 +192,12 @@ impl ApiError {
             Self::Query(QueryError::Unavailable(_)) => "the query cannot be answered now".to_owned(),
             // Written for the client, whatever the status.
             Self::Query(_) | Self::Overloaded(_) => self.to_string(),
-            _ if self.kind().status == StatusCode::INSUFFICIENT_STORAGE => {
-                "the disk of the server is full, and nothing was acknowledged: make room on the disk of the data directory, then \
-                 send all of it again"
-                    .to_owned()
+            Self::Log(LogError::DiskFull { reopen, .. }) | Self::Batch(BatchError::Log(LogError::DiskFull { reopen, .. })) => {
+                let then = if *reopen { "start the process again, then" } else { "then" };
+                format!(
+                    "the disk of the server is full, and nothing was acknowledged: make room on the disk of the data directory, \
+                     {then} send all of it again"
+                )
             }
             _ if self.kind().status.is_server_error() => match self.kind().retryable {
                 true => "the server cannot do this now; the journal has the cause under the request id".to_owned(),
@@ -255,9 +255,7 @@ fn query_kind(error: &QueryError) -> ProblemKind {
 fn log_kind(error: &LogError) -> ProblemKind {
     use StatusCode as S;
     match error {
-        LogError::Unavailable(cause) if cause.contains(DISK_LIMIT) => {
-            passing("disk_full", "The disk is full", S::INSUFFICIENT_STORAGE, RETRY_DISK_FULL_SECONDS)
-        }
+        LogError::DiskFull { .. } => passing("disk_full", "The disk is full", S::INSUFFICIENT_STORAGE, RETRY_DISK_FULL_SECONDS),
         LogError::Unavailable(_) | LogError::Locked { .. } => {
             passing("log_unavailable", "The log is not available", S::SERVICE_UNAVAILABLE, RETRY_UNAVAILABLE_SECONDS)
         }

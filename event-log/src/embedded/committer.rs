@@ -43,6 +43,33 @@ pub enum CommitError {
     Failed(LogError),
 }
 
+/// What is told to everybody who waits for the same commit, or comes after one that ended half-way.
+#[derive(Debug, Clone)]
+struct Failure {
+    cause: String,
+    disk_full: bool,
+    reopen: bool,
+}
+
+impl Failure {
+    /// Without the words that the error's kind puts before its cause.
+    fn of(error: LogError) -> Self {
+        match error {
+            LogError::Unavailable(cause) => Self { cause, disk_full: false, reopen: false },
+            LogError::DiskFull { cause, reopen } => Self { cause, disk_full: true, reopen },
+            other => Self { cause: other.to_string(), disk_full: false, reopen: false },
+        }
+    }
+
+    fn error(&self) -> LogError {
+        let cause = self.cause.clone();
+        match self.disk_full {
+            true => LogError::DiskFull { cause, reopen: self.reopen },
+            false => LogError::Unavailable(cause),
+        }
+    }
+}
+
 /// Who waits for the answer to a command, and the share of the queue that the command takes until then.
 #[derive(Debug)]
 pub struct Reply<T> {
@@ -108,7 +135,7 @@ pub struct Committer<D> {
     held: Option<Command>,
     commits: u64,
     append_time_ms: i64,
-    failed: Option<String>,
+    failed: Option<Failure>,
     buffer: Vec<u8>,
 }
 
@@ -193,9 +220,9 @@ impl<D: Durable> Committer<D> {
                 }
             }
             Err(error) => {
-                let message = cause(&error);
+                let failure = Failure::of(error);
                 for (reply, _) in answers {
-                    reply.send(Err(LogError::Unavailable(message.clone())));
+                    reply.send(Err(failure.error()));
                 }
             }
         }
@@ -232,7 +259,7 @@ impl<D: Durable> Committer<D> {
     /// Commits rows, with the row that counts commits.
     fn commit(&mut self, mut rows: Vec<(UserKey, UserValue)>, append_time_ms: i64) -> Result<(), LogError> {
         if let Some(failure) = &self.failed {
-            return Err(LogError::Unavailable(failure.clone()));
+            return Err(failure.error());
         }
         let commits = self.commits + 1;
         rows.push((codec::COMMIT_KEY.into(), codec::encode_commit(commits, append_time_ms).into()));
@@ -243,22 +270,17 @@ impl<D: Durable> Committer<D> {
             }
             Err(CommitError::Refused(error)) => Err(error),
             Err(CommitError::Failed(error)) => {
-                let failure = format!(
-                    "a write failed ({}), and what it left on the disk is unknown: nothing is taken until it is opened again",
-                    cause(&error)
-                );
                 tracing::error!(%error, "a commit failed; the log accepts nothing until it is opened again");
-                self.failed = Some(failure.clone());
-                Err(LogError::Unavailable(failure))
+                let failure = Failure::of(error);
+                let cause = format!(
+                    "a write failed ({}), and what it left on the disk is unknown: nothing is taken until it is opened again",
+                    failure.cause
+                );
+                let failure = Failure { cause, reopen: true, ..failure };
+                let error = failure.error();
+                self.failed = Some(failure);
+                Err(error)
             }
         }
-    }
-}
-
-/// What an error says, without the words that its kind puts before it.
-fn cause(error: &LogError) -> String {
-    match error {
-        LogError::Unavailable(cause) => cause.clone(),
-        other => other.to_string(),
     }
 }

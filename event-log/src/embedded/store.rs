@@ -174,10 +174,11 @@ impl Store {
         })?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         if free < DISK_FREE_BYTES_MIN.saturating_add(bytes) {
-            return Err(LogError::Unavailable(format!(
+            let cause = format!(
                 "the disk of {} has {free} bytes left, DISK_FREE_BYTES_MIN is {DISK_FREE_BYTES_MIN}: make room, send again",
                 self.directory.display(),
-            )));
+            );
+            return Err(LogError::DiskFull { cause, reopen: false });
         }
         Ok(())
     }
@@ -288,7 +289,13 @@ fn recover_bounds(keyspace: &Keyspace, of: PartitionKey) -> Result<PartitionBoun
 
 /// What the caller of a log can do about an error of a file.
 pub fn io_error(path: &Path, error: &std::io::Error) -> LogError {
-    LogError::Unavailable(format!("{}: {error}", path.display()))
+    let cause = format!("{}: {error}", path.display());
+    if is_full(error) { LogError::DiskFull { cause, reopen: false } } else { LogError::Unavailable(cause) }
+}
+
+/// Whether room on the disk is what is lacking: its own, or what is left of a quota.
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// What the caller of a log can do about an error of fjall.
@@ -297,6 +304,7 @@ fn fjall_error(error: &fjall::Error) -> LogError {
         fjall::Error::Io(io) | fjall::Error::Storage(LsmError::Io(io)) => match io.kind() {
             // Files of the database that are shorter than they were, or gone.
             ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound => LogError::Damaged(io.to_string()),
+            _ if is_full(io) => LogError::DiskFull { cause: io.to_string(), reopen: false },
             _ => LogError::Unavailable(io.to_string()),
         },
         fjall::Error::Poisoned => LogError::Unavailable("a write to the disk failed earlier".into()),

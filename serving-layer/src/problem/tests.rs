@@ -4,13 +4,11 @@ use super::*;
 
 #[tokio::test]
 async fn a_full_disk_says_what_to_do() {
-    // The log's own words: a limit that it no longer names would be no disk that is full.
-    let words = include_str!("../../../event-log/src/embedded/store.rs");
-    assert!(words.contains("bytes left, DISK_FREE_BYTES_MIN is {DISK_FREE_BYTES_MIN}"), "the log says it otherwise");
-    let cause = "the disk of /data/log has 5 bytes left, DISK_FREE_BYTES_MIN is 134217728: make room, send again";
-    for error in [
-        ApiError::Log(LogError::Unavailable(cause.to_owned())),
-        ApiError::Batch(BatchError::Log(LogError::Unavailable(cause.to_owned()))),
+    let full = |reopen| LogError::DiskFull { cause: "the disk of /data/log has 5 bytes left".to_owned(), reopen };
+    for (error, restart) in [
+        (ApiError::Log(full(false)), false),
+        (ApiError::Log(full(true)), true),
+        (ApiError::Batch(BatchError::Log(full(false))), false),
     ] {
         let response = finish(error.into_response(), "7-1");
         assert_eq!(
@@ -22,6 +20,7 @@ async fn a_full_disk_says_what_to_do() {
         assert_eq!((&problem["code"], &problem["retryable"]), (&json!("disk_full"), &json!(true)));
         let detail = problem["detail"].as_str().expect("text");
         assert!(detail.contains("make room") && !detail.contains("/data"), "{detail}");
+        assert_eq!(detail.contains("start the process again"), restart, "{detail}");
     }
     let other = ApiError::Log(LogError::Unavailable("it is closed".to_owned()));
     assert_eq!(other.kind().code, "log_unavailable");

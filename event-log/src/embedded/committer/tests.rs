@@ -21,7 +21,7 @@ const P0: PartitionId = PartitionId(0);
 struct Disk {
     commits: Arc<AtomicUsize>,
     rows: Arc<AtomicUsize>,
-    /// 0: works, 1: refuses, 2: fails half-way.
+    /// 0: works, 1: is full and refuses, 2: fails half-way, 3: is full half-way.
     mood: Arc<AtomicU32>,
     gate: Arc<Mutex<()>>,
 }
@@ -35,7 +35,8 @@ impl Durable for Disk {
                 self.rows.fetch_add(rows.len(), Ordering::SeqCst);
                 Ok(())
             }
-            1 => Err(CommitError::Refused(LogError::Unavailable("the disk is full".into()))),
+            1 => Err(CommitError::Refused(LogError::DiskFull { cause: "no room".into(), reopen: false })),
+            3 => Err(CommitError::Failed(LogError::DiskFull { cause: "no room".into(), reopen: false })),
             _ => Err(CommitError::Failed(LogError::Unavailable("fsync: input/output error".into()))),
         }
     }
@@ -82,9 +83,25 @@ async fn a_full_disk_refuses_until_there_is_room() {
     let (sender, partition, committer) = committer(&disk);
     disk.mood.store(1, Ordering::SeqCst);
     let refused = send(&sender, &partition).await.await.expect("answers");
-    assert!(matches!(&refused, Err(LogError::Unavailable(what)) if what.contains("full")), "{refused:?}");
+    assert!(matches!(&refused, Err(LogError::DiskFull { reopen: false, .. })), "{refused:?}");
     disk.mood.store(0, Ordering::SeqCst);
     assert_eq!(send(&sender, &partition).await.await.expect("answers").expect("appends"), [Offset(0)], "no gap");
+    drop(sender);
+    committer.join().expect("ends");
+}
+
+#[tokio::test]
+async fn c1_a_disk_that_is_full_half_way_is_told_from_one_that_fails() {
+    let disk = Disk::default();
+    let (sender, partition, committer) = committer(&disk);
+    disk.mood.store(3, Ordering::SeqCst);
+    let half_way = send(&sender, &partition).await.await.expect("answers");
+    disk.mood.store(0, Ordering::SeqCst);
+    let after_it = send(&sender, &partition).await.await.expect("answers");
+    for refused in [half_way, after_it] {
+        assert!(matches!(&refused, Err(LogError::DiskFull { cause, reopen: true }) if cause.contains("no room")), "{refused:?}");
+    }
+    assert_eq!((disk.commits.load(Ordering::SeqCst), partition.latest().end), (0, Offset(0)));
     drop(sender);
     committer.join().expect("ends");
 }
