@@ -1,6 +1,7 @@
 //! The real binary as a child process: found beside the test, started on a free port, killed when dropped.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -31,6 +32,19 @@ pub fn binary() -> PathBuf {
     let binary = profile.join(format!("riomar{}", std::env::consts::EXE_SUFFIX));
     assert!(binary.is_file(), "{} is missing: run `cargo test --workspace`, or `cargo build -p riomar` before", binary.display());
     binary
+}
+
+/// A command that is told nothing by this process's own variables: what a test is told, and the keys of somebody's bucket, are not
+/// meant for what it starts.
+#[must_use]
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (variable, _) in std::env::vars_os() {
+        if ["RIOMAR_", "AWS_"].iter().any(|prefix| variable.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(variable);
+        }
+    }
+    command
 }
 
 /// A port that nothing listened on a moment ago.
@@ -68,7 +82,7 @@ impl Up {
     ) -> Self {
         let output = data.with_extension("output");
         let file = File::options().create(true).append(true).open(&output).expect("a writable directory");
-        let child = Command::new(binary())
+        let child = command(binary())
             .arg("up")
             .args(["--role", roles, "--http", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)

@@ -4,15 +4,12 @@ use super::{file::distance, keys};
 
 /// What variables meant for Riomar begin with.
 pub const PREFIX: &str = "RIOMAR_";
-/// Variables that Riomar's own tests read; what they start inherits them.
-const OF_TESTS: [&str; 6] =
-    ["RIOMAR_SAMPLE_DATA", "RIOMAR_KAFKA_HOME", "RIOMAR_SEED", "RIOMAR_SCHEDULES", "RIOMAR_FAULTS", "RIOMAR_CRASH_POINT"];
 /// Edits that a slip of the pen is away from what was meant.
 const SLIP_EDITS_MAX: usize = 2;
 
 /// What is wrong with a variable that sets no key; `None` where somebody else may have set it.
 pub fn refuse(variable: &str, value: &str) -> Option<String> {
-    if keys::OTHER_VARIABLES.contains(&variable) || OF_TESTS.contains(&variable) || is_of_kubernetes(variable, value) {
+    if keys::OTHER_VARIABLES.contains(&variable) || is_of_kubernetes(variable, value) {
         return None;
     }
     let known = keys::KEYS.iter().map(keys::Key::variable).chain(keys::OTHER_VARIABLES.iter().map(ToString::to_string));
@@ -61,7 +58,6 @@ mod tests {
             ("RIOMAR_INGEST_SERVICE_HOST", "10.0.0.2"),
             ("RIOMAR_INGEST_PORT_53_UDP", "udp://10.0.0.2:53"),
             ("RIOMAR_CONFIG", "riomar.toml"),
-            ("RIOMAR_SAMPLE_DATA", "data"),
         ] {
             assert_eq!(refuse(variable, value), None, "{variable}");
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use riomar::config::{Config, KEYS};
-use riomar_tests::process::{binary, root};
+use riomar_tests::process::{self, binary, root};
 use serde_json::Value;
 
 /// The crates whose code runs in a deployment.
@@ -106,7 +106,7 @@ fn every_command_is_understood() {
     let mut broken = Vec::new();
     for command in commands {
         // What comes before `--help` is understood first.
-        let output = Command::new(binary()).args(&command).arg("--help").output().expect("the binary starts");
+        let output = process::command(binary()).args(&command).arg("--help").output().expect("the binary starts");
         if !output.status.success() {
             broken.push(format!("riomar {}: {}", command.join(" "), String::from_utf8_lossy(&output.stderr).trim()));
         }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use riomar_tests::process::{DEADLINE, binary, free_port, root};
+use riomar_tests::process::{self, DEADLINE, binary, free_port, root};
 
 /// How the README starts the binary.
 const RUN: &str = "cargo run --release -- ";
@@ -66,7 +66,7 @@ fn shell(command: &str, directory: &Path, port: u16) -> Command {
     let command = command.replace(RUN, "riomar ").replace(ADDRESS, &format!("127.0.0.1:{port}"));
     let command = command.replace("localhost:8080", &format!("127.0.0.1:{port}"));
     let path = format!("{}:{}", binary().parent().expect("a folder").display(), std::env::var("PATH").unwrap_or_default());
-    let mut shell = Command::new("bash");
+    let mut shell = process::command("bash");
     shell.args(["-euo", "pipefail", "-c", &format!("exec 2>&1\n{command}")]).current_dir(directory).env("PATH", path);
     shell.env("RIOMAR_URL", format!("http://127.0.0.1:{port}")).env("RIOMAR_SERVING_HTTP", format!("127.0.0.1:{port}"));
     shell.stdin(Stdio::null()).stdout(Stdio::piped());
