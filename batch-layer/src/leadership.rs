@@ -163,6 +163,7 @@ impl Leadership {
             }
         }
         leads.send_replace(false);
+        metrics::gauge!("riomar_batch_leader").set(0.0);
         if let Err(error) = self.release().await {
             tracing::warn!(%error, "the lease of the batch layer could not be given back; it ends by itself");
         }

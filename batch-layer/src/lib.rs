@@ -21,6 +21,7 @@ mod history;
 pub mod landing;
 mod layer;
 pub mod leadership;
+mod leading;
 pub mod master;
 mod objects;
 #[cfg(test)]
@@ -40,3 +41,4 @@ pub use cuts::{CutProgress, Cuts};
 pub use error::BatchError;
 pub use history::BatchHistory;
 pub use layer::{BatchComponents, BatchConfig, BatchLayer, LandedAccount};
+pub use telemetry::describe;

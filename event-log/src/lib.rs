@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod conformance;
+pub mod disk;
 pub mod embedded;
 mod error;
 pub mod history;

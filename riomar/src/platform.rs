@@ -5,11 +5,13 @@
 
 pub(crate) mod deployment;
 mod error;
+mod metered;
 mod run;
 pub(crate) mod seams;
 mod settings;
 mod steps;
 mod supervise;
+mod vitals;
 mod wiring;
 
 use std::{fmt, sync::Arc};
@@ -23,6 +25,7 @@ use riomar_serving_layer::{self as serving, AppState};
 use riomar_speed_layer::{RealtimeStore, SpeedParts, SpeedWorker};
 use tokio::sync::Mutex;
 
+use self::metered::{MeteredLog, MeteredObjects, MeteredRealtime};
 pub use error::PlatformError;
 pub use settings::Settings;
 pub use supervise::{Stop, stopped};
@@ -79,6 +82,11 @@ impl Platform {
     /// A log that does not take the streams, or an engine that cannot be set up.
     pub async fn open(parts: Parts) -> Result<Self, PlatformError> {
         let Parts { catalog, log, objects, realtime, clock, settings } = parts;
+        // First of all: what is recorded before goes nowhere.
+        let recorder = wiring::recorder(&*clock)?;
+        let log: Arc<dyn Log> = Arc::new(MeteredLog::new(log));
+        let objects: Arc<dyn ObjectStore> = Arc::new(MeteredObjects::new(objects));
+        let realtime: Arc<dyn RealtimeStore> = Arc::new(MeteredRealtime::new(realtime));
         let quarantine = Quarantine::new(Arc::clone(&log));
         for stream in catalog.streams() {
             let present = log.partitions(&stream.name).await?;
@@ -106,7 +114,7 @@ impl Platform {
         }
         let layers = Layers { catalog, log, realtime, clock, settings, batch };
         Ok(Self {
-            services: wiring::services(&layers, quarantine)?,
+            services: wiring::services(&layers, quarantine, recorder),
             landings: Mutex::new(layers.landings()),
             workers: Mutex::new(layers.workers().await?),
             layers,

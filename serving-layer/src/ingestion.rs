@@ -32,6 +32,7 @@ pub use self::{budget::Budget, limits::IngestionLimits};
 use self::{format::Format, sort::Sorted};
 use crate::{
     app::{AppState, Services},
+    metrics,
     problem::ApiError,
 };
 
@@ -160,7 +161,6 @@ async fn record_refusal(services: &Services, stream: &Stream, refusal: &ApiError
 fn count(stream: &Stream, summary: &IngestionSummary) {
     let outcomes = [("accepted", summary.accepted), ("quarantined", summary.quarantined), ("rejected", summary.rejected)];
     for (outcome, events) in outcomes {
-        metrics::counter!("riomar_ingestion_events_total", "stream" => stream.name.to_string(), "outcome" => outcome)
-            .increment(events);
+        metrics::received(&stream.name, outcome, events);
     }
 }

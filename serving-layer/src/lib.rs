@@ -4,6 +4,7 @@
 //! every error leaves through [`problem`]. `query` merges batch views and realtime views; it knows no HTTP.
 
 pub mod account;
+pub mod account_metrics;
 mod answer;
 mod app;
 pub mod audit;

@@ -75,6 +75,8 @@ pub async fn run(
     let (stop, stopped) = watch::channel(false);
     let room = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
+    // Known before the first one: a rise from nothing is seen by nobody.
+    metrics::counter!("riomar_http_connections_refused_total").increment(0);
     loop {
         let accepted = tokio::select! {
             biased;

@@ -106,14 +106,26 @@ async fn list(State(state): State<AppState>) -> Json<StreamList> {
 async fn get_stream(State(state): State<AppState>, Path(stream): Path<String>) -> Result<Json<Description>, ApiError> {
     let stream = state.stream(&stream)?;
     let partitions = partitions(&state, &stream).await?;
-    let counts: Vec<_> = partitions.iter().map(|(_, landed, count, _)| (*landed, *count)).collect();
-    let account = StreamAccount::of(&counts, state.quarantine.account(&stream.name).await?);
+    let account = add_up(&state, &stream, &partitions).await?;
     Ok(Json(Description {
         definition: Definition::of(&state, &stream),
         json_schema: stream.json_schema(),
         positions: partitions.iter().map(position).collect(),
         account,
     }))
+}
+
+/// The account of a stream at this moment.
+///
+/// # Errors
+/// What the log and the master dataset report.
+pub(crate) async fn account(services: &Services, stream: &Stream) -> Result<StreamAccount, ApiError> {
+    add_up(services, stream, &partitions(services, stream).await?).await
+}
+
+async fn add_up(services: &Services, stream: &Stream, partitions: &[PartitionFacts]) -> Result<StreamAccount, ApiError> {
+    let counts: Vec<_> = partitions.iter().map(|(_, landed, count, _)| (*landed, *count)).collect();
+    Ok(StreamAccount::of(&counts, services.quarantine.account(&stream.name).await?))
 }
 
 type PartitionFacts = (PartitionId, LandedPartition, PartitionCount, PartitionBounds);

@@ -32,6 +32,7 @@ use metrics::Lag;
 
 pub use decision::RebuildReason;
 pub use error::SpeedError;
+pub use metrics::describe;
 pub use run::run;
 
 /// How many readers a worker keeps: the one that is used, and that of the views further on while it is used for one that came back.
@@ -152,7 +153,8 @@ impl SpeedWorker {
     #[must_use]
     pub fn open(parts: SpeedParts) -> Self {
         let lanes = parts.views.iter().cloned().map(Lane::new).collect();
-        Self { parts, lanes, first_epoch: None, readers: Vec::new(), lag: Lag::default() }
+        let lag = Lag::new(parts.stream.name.clone(), parts.partition);
+        Self { parts, lanes, first_epoch: None, readers: Vec::new(), lag }
     }
 
     /// Its partition.
@@ -234,6 +236,7 @@ impl SpeedWorker {
         });
         for (view, settled, result) in some_at_once(settling.collect()).await {
             step.fenced += settled.fenced;
+            metrics::count_fenced(parts, &view, settled.fenced);
             step.rebuilds.extend(settled.rebuilds.into_iter().map(|reason| (view.clone(), reason)));
             step.failed.extend(settled.hand_over_error.map(|error| (view.clone(), error)));
             step.failed.extend(result.err().map(|error| (view, error)));
@@ -291,7 +294,7 @@ impl SpeedWorker {
                 }
                 Ok(Flushed::Fenced) => {
                     step.fenced += 1;
-                    metrics::count_fenced(parts, &view);
+                    metrics::count_fenced(parts, &view, 1);
                 }
                 Ok(Flushed::Halted(reason)) => step.halted.push((view, reason)),
                 Err(error) => step.failed.push((view, error)),

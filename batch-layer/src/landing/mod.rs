@@ -3,6 +3,7 @@
 //! One commit holds the rows and the positions they reach, and is refused unless the dataset still stands where the rows begin.
 //! So everything may be repeated: after any error landing forgets what it holds and begins again at the stored positions.
 
+mod lag;
 mod limits;
 mod partition;
 #[cfg(test)]
@@ -19,7 +20,7 @@ use riomar_event_log::{
 };
 use riomar_schemas::{PartitionId, Stream};
 
-use self::partition::PartitionBuffer;
+use self::{lag::Lags, partition::PartitionBuffer};
 pub use self::{
     limits::{Buffered, Decision, LandingLimits, decide},
     partition::LATE_AFTER_US,
@@ -69,6 +70,7 @@ pub struct Landing {
     partitions: BTreeMap<PartitionId, PartitionBuffer>,
     partitions_checked_ms: Option<i64>,
     buffered: Buffered,
+    lags: Lags,
 }
 
 impl Landing {
@@ -77,6 +79,7 @@ impl Landing {
     pub fn new(parts: LandingParts, master: Arc<Master>, limits: LandingLimits) -> Self {
         Self {
             quarantine: Quarantine::new(parts.log.clone()),
+            lags: Lags::new(master.stream().name.clone()),
             parts,
             master,
             limits,
@@ -96,6 +99,7 @@ impl Landing {
     /// Any; the next step begins again at the stored positions.
     pub async fn step(&mut self) -> Result<LandingStep, BatchError> {
         let result = self.try_step().await;
+        self.lags.report(self.parts.log.as_ref(), self.parts.context.clock.as_ref()).await;
         self.forget_after(result)
     }
 
@@ -112,7 +116,6 @@ impl Landing {
     pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
         let clock = self.parts.context.clock.clone();
         let mut shutdown = Box::pin(shutdown);
-        telemetry::landing_begins(&self.stream().name);
         loop {
             let wait = match self.step().await {
                 Ok(LandingStep { records: 0, .. }) => Duration::from_millis(self.limits.idle_wait_ms),
@@ -161,7 +164,7 @@ impl Landing {
         Ok(LandingStep { records, committed })
     }
 
-    /// Opens a reader for each partition that has none, and tells how far each is behind the log.
+    /// Opens a reader for each partition that has none.
     async fn open_partitions(&mut self) -> Result<(), BatchError> {
         let now_ms = self.parts.context.clock.now_ms();
         if self.partitions_checked_ms.is_some_and(|checked| now_ms - checked < PARTITIONS_CHECK_MS) {
@@ -180,13 +183,11 @@ impl Landing {
                     None => LandedPartition::starting_at(self.parts.history.landed(&stream, partition).await?),
                 };
                 let (log, history) = (self.parts.log.clone(), self.parts.history.clone());
+                self.lags.landed(partition, landed.position.offset);
+                telemetry::landed(&stream.name, [(partition, &landed)]);
                 let reader = EpochReader::open(log, history, stream.clone(), partition, landed.position).await?;
                 self.partitions.insert(partition, PartitionBuffer::new(reader, landed));
             }
-        }
-        for (id, partition) in &mut self.partitions {
-            let bounds = self.parts.log.bounds(&stream.name, *id).await?;
-            telemetry::landing_lag(&stream.name, *id, bounds, partition.lag(bounds.end, now_ms));
         }
         self.partitions_checked_ms = Some(now_ms);
         Ok(())
@@ -229,7 +230,10 @@ impl Landing {
         let snapshot = self.master.commit(&Change { adds, removes: Vec::new(), advances }).await?;
         self.partitions.values_mut().for_each(PartitionBuffer::committed);
         self.buffered = Buffered::default();
-        telemetry::landed(&self.stream().name, self.partitions.iter().map(|(id, partition)| (*id, partition.landed())));
+        for (id, partition) in &self.partitions {
+            self.lags.landed(*id, partition.landed().position.offset);
+        }
+        telemetry::landed(&self.master.stream().name, self.partitions.iter().map(|(id, partition)| (*id, partition.landed())));
         Ok(Some(snapshot.version))
     }
 

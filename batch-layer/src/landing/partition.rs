@@ -23,14 +23,12 @@ pub(super) struct PartitionBuffer {
     pub cuts: Vec<(Epoch, ReaderPosition)>,
     /// Records for quarantine.
     pub undecodable: Vec<Undecodable>,
-    /// The log's end when it was first seen that not all had landed, and when that was, in milliseconds since 1970-01-01 UTC.
-    behind: Option<(Offset, i64)>,
 }
 
 impl PartitionBuffer {
     pub(super) fn new(reader: EpochReader, landed: LandedPartition) -> Self {
         let committed = landed.position.offset;
-        Self { reader, committed, landed, rows: Vec::new(), cuts: Vec::new(), undecodable: Vec::new(), behind: None }
+        Self { reader, committed, landed, rows: Vec::new(), cuts: Vec::new(), undecodable: Vec::new() }
     }
 
     /// Takes over what one step of the reader gave.
@@ -56,15 +54,6 @@ impl PartitionBuffer {
     /// How far the next commit takes the partition; `None` where nothing was read.
     pub(super) fn advance(&self) -> Option<Advance> {
         (self.landed.position.offset != self.committed).then_some(Advance { from: self.committed, to: self.landed })
-    }
-
-    /// How far landing is behind the log's end: records, and milliseconds since the oldest of them was first seen.
-    pub(super) fn lag(&mut self, end: Offset, now_ms: i64) -> (u64, i64) {
-        if self.behind.is_none_or(|(seen, _)| seen <= self.committed) {
-            self.behind = (self.committed < end).then_some((end, now_ms));
-        }
-        let since_ms = self.behind.map_or(now_ms, |(_, since_ms)| since_ms);
-        (end.0.saturating_sub(self.committed.0), now_ms - since_ms)
     }
 
     /// What has landed once the last commit is counted.

@@ -229,7 +229,7 @@ impl PendingRun {
                     Ok(Publication::LostRace) => Ok(ViewOutcome::LostRace),
                     Ok(Publication::Published(manifest)) => {
                         let rows = progress.rows_total();
-                        telemetry::published(&manifest, self.parts.context.clock.now_ms() - started_ms, rows);
+                        telemetry::published(view.name(), self.parts.context.clock.now_ms() - started_ms, rows);
                         let (generation, groups, full) = (manifest.generation, manifest.groups, manifest.full);
                         Ok(ViewOutcome::Published { generation, groups, full, rows })
                     }

@@ -27,6 +27,7 @@ use super::{
     witness::{self, Witness},
 };
 use crate::{
+    disk,
     error::LogError,
     log::{self, PartitionBounds, ReadLimit},
 };
@@ -169,10 +170,9 @@ impl Store {
     }
 
     fn check_disk(&self, bytes: u64) -> Result<(), LogError> {
-        let disk = rustix::fs::statvfs(&self.directory).map_err(|error| {
+        let free = disk::free_bytes(&self.directory).map_err(|error| {
             LogError::Unavailable(format!("the free space of {} is unknown: {error}", self.directory.display()))
         })?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         if free < DISK_FREE_BYTES_MIN.saturating_add(bytes) {
             let cause = format!(
                 "the disk of {} has {free} bytes left, DISK_FREE_BYTES_MIN is {DISK_FREE_BYTES_MIN}: make room, send again",

@@ -10,6 +10,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use super::{
     Layers, Platform, PlatformError,
     supervise::{Stop, keep_running, stopped},
+    vitals::watch_free_space,
 };
 
 /// The group whose members share the partitions for the speed layer.
@@ -28,9 +29,14 @@ impl Platform {
     pub async fn run(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), PlatformError> {
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        serving::metrics::begin(&self.services);
         self.layers.start(&mut tasks, &stopping);
         if self.layers.settings.roles.has(Role::Serve) {
             tasks.spawn(serving::hand_over::run(Arc::clone(&self.services), stopped(stopping.clone())));
+            tasks.spawn(serving::account_metrics::run(Arc::clone(&self.services), stopped(stopping.clone())));
+        }
+        if let Some(own) = &self.own {
+            tasks.spawn(watch_free_space(own.data.clone(), Arc::clone(&self.layers.clock), stopping.clone()));
         }
         tasks.spawn(upkeep(Arc::clone(&self.services), stopping));
         let (server, clock) = (self.layers.settings.server, Arc::clone(&self.layers.clock));
@@ -52,6 +58,7 @@ impl Layers {
     /// Starts what the roles of this process ask for.
     fn start(&self, tasks: &mut JoinSet<()>, stop: &Stop) {
         if self.settings.roles.has(Role::Batch) {
+            self.batch.begin_metrics();
             let (leads, leading) = watch::channel(false);
             let (batch, stopping) = (Arc::clone(&self.batch), stop.clone());
             tasks.spawn(async move { batch.leadership().run(&leads, stopped(stopping)).await });
@@ -107,6 +114,8 @@ impl Layers {
                 }
             }));
         }
+        let (batch, stopping) = (Arc::clone(&self.batch), stop.clone());
+        tasks.spawn(async move { batch.tell_generations(stopped(stopping)).await });
         let (layers, stopping) = (self.clone(), stop.clone());
         tasks.spawn(keep_running("schedule", Arc::clone(&self.clock), stop.clone(), move || {
             let (layers, stopping) = (layers.clone(), stopping.clone());

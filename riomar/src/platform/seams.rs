@@ -44,6 +44,8 @@ pub(super) struct Own {
     pub log: Option<Arc<EmbeddedLog>>,
     /// The folder for what does not fit into memory.
     spill: OwnFolder,
+    /// The directory that all of it is in.
+    pub data: PathBuf,
 }
 
 impl Platform {
@@ -137,7 +139,7 @@ impl Own {
             LogKind::Kafka => None,
         };
         let spill = data.join(SPILL);
-        Ok(Self { log, spill: OwnFolder::take(&spill).map_err(directory(&spill))? })
+        Ok(Self { log, spill: OwnFolder::take(&spill).map_err(directory(&spill))?, data: data.clone() })
     }
 }
 

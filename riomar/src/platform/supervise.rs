@@ -30,6 +30,8 @@ pub async fn keep_running<E: Display, T: Future<Output = Result<(), E>>>(
     stop: Stop,
     mut task: impl FnMut() -> T,
 ) {
+    // Known before the first one: a rise from nothing is seen by nobody.
+    count(name, 0);
     let mut failures = Failures { name, count: 0, last: String::new() };
     while !*stop.borrow() {
         let started_ms = clock.now_ms();
@@ -66,7 +68,7 @@ impl Failures {
             tracing::error!(task = self.name, cause, "a task of the platform failed; it is started again");
             cause.clone_into(&mut self.last);
         }
-        metrics::counter!("riomar_task_failures_total", "task" => self.name).increment(1);
+        count(self.name, 1);
         let wait = BACKOFF_FIRST.saturating_mul(1 << self.count.min(10)).min(BACKOFF_MAX);
         self.count = self.count.saturating_add(1);
         wait
@@ -75,6 +77,10 @@ impl Failures {
     fn forget(&mut self) {
         (self.count, self.last) = (0, String::new());
     }
+}
+
+fn count(task: &'static str, failures: u64) {
+    metrics::counter!("riomar_task_failures_total", "task" => task).increment(failures);
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

@@ -1,5 +1,7 @@
 //! The wiring: what is appended to the log is answered by queries, step by step and on its own.
 
+mod metrics;
+
 use std::time::Duration;
 
 use bytes::Bytes;

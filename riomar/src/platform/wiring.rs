@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use metrics_exporter_prometheus::PrometheusHandle;
-use riomar_event_log::quarantine::Quarantine;
+use riomar_batch_layer as batch;
+use riomar_event_log::{Clock, quarantine::Quarantine};
 use riomar_serving_layer::{
     AppState, Services,
     account::Counters,
@@ -15,11 +16,12 @@ use riomar_serving_layer::{
     query::{QueryEngine, QueryParts},
     requests::RequestIds,
 };
+use riomar_speed_layer::worker;
 
-use super::{Layers, PlatformError};
+use super::{Layers, PlatformError, vitals};
 
 /// What the HTTP application stands on.
-pub fn services(layers: &Layers, quarantine: Quarantine) -> Result<AppState, PlatformError> {
+pub fn services(layers: &Layers, quarantine: Quarantine, metrics: PrometheusHandle) -> AppState {
     let Layers { catalog, log, realtime, clock, settings, batch } = layers.clone();
     let parts = QueryParts {
         catalog: Arc::clone(&catalog),
@@ -28,7 +30,7 @@ pub fn services(layers: &Layers, quarantine: Quarantine) -> Result<AppState, Pla
         realtime: Arc::clone(&realtime),
         memory: Arc::new(GreedyMemoryPool::new(settings.query_memory_bytes)),
     };
-    Ok(Arc::new(Services {
+    Arc::new(Services {
         roles: settings.roles,
         catalog,
         log,
@@ -38,23 +40,27 @@ pub fn services(layers: &Layers, quarantine: Quarantine) -> Result<AppState, Pla
         query: QueryEngine::new(parts),
         query_limits: settings.query,
         clock,
-        metrics: recorder()?,
+        metrics,
         ingestion_limits: settings.ingestion,
         ingestion_budget: Budget::new(&settings.ingestion),
         request_ids: RequestIds::new(settings.process_id),
         counters: Counters::default(),
         audit_room: AuditRoom::default(),
         append_health: AppendHealth::default(),
-    }))
+    })
 }
 
 /// The recorder of the process's metrics. There is one for a process, however many platforms it holds: that is how metrics are
 /// addressed.
-fn recorder() -> Result<PrometheusHandle, PlatformError> {
+pub fn recorder(clock: &dyn Clock) -> Result<PrometheusHandle, PlatformError> {
     static RECORDER: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
     let install = || {
         let handle = prometheus().and_then(|builder| builder.install_recorder()).map_err(|error| error.to_string())?;
         describe();
+        worker::describe();
+        batch::describe();
+        vitals::describe();
+        vitals::started(clock);
         Ok(handle)
     };
     RECORDER.get_or_init(install).clone().map_err(PlatformError::Engine)

@@ -33,6 +33,7 @@ use super::{
     snapshot::{Snapshots, ViewSnapshot},
     states::States,
 };
+use crate::metrics;
 
 /// Queries that may run at once.
 const QUERIES_MAX: usize = 64;
@@ -87,7 +88,7 @@ impl QueryEngine {
     /// # Errors
     /// [`QueryError`]; never a smaller answer in its place.
     pub async fn sql(&self, sql: &str, limits: QueryLimits) -> Result<Answer, QueryError> {
-        self.limited(limits, async |turn| {
+        let answer = self.limited(limits, async |turn| {
             let gate::Admitted { mut query, relations } = gate::admit(sql)?;
             let rewritten = rewrite(&mut query, &self.catalog)?;
             let tables = MemorySchemaProvider::new();
@@ -112,8 +113,8 @@ impl QueryEngine {
             let answer = run(physical, &state, limits, receipt).await;
             drop(snapshots);
             answer
-        })
-        .await
+        });
+        counted(answer.await)
     }
 
     /// Answers a request for rows of one view, in order of window and dimensions.
@@ -121,7 +122,7 @@ impl QueryEngine {
     /// # Errors
     /// [`QueryError`]; never a smaller answer in its place.
     pub async fn rows(&self, view: &Arc<View>, request: RowsRequest, limits: QueryLimits) -> Result<Answer, QueryError> {
-        self.limited(limits, async |turn| {
+        let answer = self.limited(limits, async |turn| {
             let snapshot = self.snapshots.take(view).await?;
             self.rows_of(
                 &snapshot,
@@ -131,8 +132,8 @@ impl QueryEngine {
                 turn,
             )
             .await
-        })
-        .await
+        });
+        counted(answer.await)
     }
 
     /// The same rows from the batch view, from the realtime view, and merged, all at one moment.
@@ -291,6 +292,11 @@ pub(super) fn scan_states(view: &View, states: &[States]) -> Result<Option<Logic
         return Ok(None);
     }
     Ok(Some(scan_batches(view.state_schema(), states.iter().map(|states| states.batch.clone()).collect())?))
+}
+
+/// Counts an answer that lacks something.
+fn counted(answer: Result<Answer, QueryError>) -> Result<Answer, QueryError> {
+    answer.inspect(|answer| metrics::answered(&answer.receipt))
 }
 
 fn receipt_of(snapshot: &ViewSnapshot) -> Receipt {

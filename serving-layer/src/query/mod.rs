@@ -21,6 +21,7 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::common::ScalarValue;
 use riomar_schemas::Receipt;
 
+pub(crate) use self::snapshot::DEGRADATION_CODES;
 pub use self::{
     engine::{QueryEngine, QueryParts},
     error::QueryError,

@@ -27,6 +27,10 @@ use super::{
 /// How often the hand-over is read again when a newer one overtook it.
 const ATTEMPTS_MAX: u32 = 8;
 
+/// What an answer may lack of a view: the codes of its receipt.
+pub(crate) const DEGRADATION_CODES: [&str; 4] =
+    ["realtime_unavailable", "realtime_rebuilding", "realtime_behind", "realtime_halted"];
+
 /// A view at one moment.
 #[derive(Debug)]
 pub(super) struct ViewSnapshot {
@@ -281,6 +285,22 @@ mod tests {
             let again = decide(&Observed { read_again: true, ..observed });
             assert!(again != Decision::ReadAgain, "a hand-over that was read again is believed");
         }
+    }
+
+    #[test]
+    fn every_code_is_known() {
+        let source = include_str!("snapshot.rs").split("mod tests").next().expect("the code");
+        let codes = source.split('"').skip(1).step_by(2).filter(|literal| literal.starts_with("realtime_"));
+        let codes: BTreeMap<&str, usize> = codes.fold(BTreeMap::new(), |mut codes, code| {
+            *codes.entry(code).or_default() += 1;
+            codes
+        });
+        assert_eq!(codes.keys().copied().collect::<Vec<_>>(), {
+            let mut known = DEGRADATION_CODES;
+            known.sort_unstable();
+            known
+        });
+        assert!(codes.values().all(|times| *times > 1), "listed and used: {codes:?}");
     }
 
     #[test]

@@ -56,6 +56,18 @@ pub enum RebuildReason {
 }
 
 impl RebuildReason {
+    /// All reasons.
+    pub(super) const ALL: [Self; 8] = [
+        Self::NothingYet,
+        Self::NoEntry,
+        Self::Lost,
+        Self::Damaged,
+        Self::StartsAfterCut,
+        Self::LacksEpochs,
+        Self::BehindCut,
+        Self::AheadOfLog,
+    ];
+
     /// Its name as a label of metrics.
     #[must_use]
     pub fn label(self) -> &'static str {

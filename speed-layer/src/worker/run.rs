@@ -10,6 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::{
     RebuildReason, SpeedError, SpeedWorker, WorkerStep,
     incidents::{Incidents, Told},
+    metrics,
 };
 
 /// Steps a worker for each partition of this member's share in a task of its own, until `shutdown` is over. `open` makes the worker of a partition;
@@ -62,6 +63,7 @@ pub async fn run(
 
 async fn run_one(mut worker: SpeedWorker, shutdown: Shared<impl Future<Output = ()>>) {
     let clock = worker.parts.clock.clone();
+    metrics::begin(&worker.parts);
     let mut incidents = Incidents::default();
     let mut retry_pause = worker.parts.limits.retry_pause_min;
     loop {

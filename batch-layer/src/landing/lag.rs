@@ -1,0 +1,96 @@
+//! How far landing is behind the log: told whether or not landing succeeds, for that is when it falls behind.
+
+use std::collections::BTreeMap;
+
+use riomar_event_log::{Clock, Log};
+use riomar_schemas::{Name, Offset, PartitionId};
+
+use crate::telemetry::{self, LandingGauges};
+
+/// How often it is told.
+const REPORT_EVERY_MS: i64 = 2_000;
+
+/// How far each partition of a stream is behind.
+#[derive(Debug)]
+pub(super) struct Lags {
+    stream: Name,
+    /// What is known, for as long as this landing works: a failure forgets what is buffered, not what has landed.
+    partitions: BTreeMap<PartitionId, Lag>,
+    reported_ms: Option<i64>,
+}
+
+/// How far one partition is behind.
+#[derive(Debug, Default, Clone, Copy)]
+struct Lag {
+    /// The first offset that has not landed.
+    landed: Offset,
+    /// The log's end when it was first seen that not all had landed, and when that was, in milliseconds since 1970-01-01 UTC.
+    behind: Option<(Offset, i64)>,
+}
+
+impl Lag {
+    /// Records that have not landed, and milliseconds since the oldest of them was first seen.
+    fn behind(&mut self, end: Offset, now_ms: i64) -> (u64, i64) {
+        if self.behind.is_none_or(|(seen, _)| seen <= self.landed) {
+            self.behind = (self.landed < end).then_some((end, now_ms));
+        }
+        let since_ms = self.behind.map_or(now_ms, |(_, since_ms)| since_ms);
+        (end.0.saturating_sub(self.landed.0), now_ms.saturating_sub(since_ms))
+    }
+}
+
+impl Lags {
+    pub(super) fn new(stream: Name) -> Self {
+        Self { stream, partitions: BTreeMap::new(), reported_ms: None }
+    }
+
+    /// Notes that everything before an offset has landed.
+    pub(super) fn landed(&mut self, partition: PartitionId, offset: Offset) {
+        let lag = self.partitions.entry(partition).or_default();
+        lag.landed = lag.landed.max(offset);
+    }
+
+    /// Tells how far each partition is behind, if that is due.
+    pub(super) async fn report(&mut self, log: &dyn Log, clock: &dyn Clock) {
+        let now_ms = clock.now_ms();
+        if self.reported_ms.is_some_and(|reported_ms| now_ms.saturating_sub(reported_ms) < REPORT_EVERY_MS) {
+            return;
+        }
+        self.reported_ms = Some(now_ms);
+        for (partition, lag) in &mut self.partitions {
+            // A log that does not answer is reported by the next read.
+            let Ok(bounds) = log.bounds(&self.stream, *partition).await else { continue };
+            let (lag_records, lag_ms) = lag.behind(bounds.end, now_ms);
+            let gauges = LandingGauges { landed: lag.landed, bounds, lag_records, lag_ms };
+            telemetry::landing(&self.stream, *partition, &gauges);
+        }
+    }
+}
+
+impl Drop for Lags {
+    /// Another process lands now, or none.
+    fn drop(&mut self) {
+        for partition in self.partitions.keys() {
+            telemetry::landing_ended(&self.stream, *partition);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_is_that_of_the_oldest_record_that_was_seen_not_to_have_landed() {
+        let mut lag = Lag { landed: Offset(10), behind: None };
+        assert_eq!(lag.behind(Offset(10), 1_000), (0, 0));
+        assert_eq!(lag.behind(Offset(15), 2_000), (5, 0));
+        assert_eq!(lag.behind(Offset(30), 5_000), (20, 3_000), "the first five have not landed yet");
+        lag.landed = Offset(14);
+        assert_eq!(lag.behind(Offset(30), 6_000), (16, 4_000), "nor all of them now");
+        lag.landed = Offset(15);
+        assert_eq!(lag.behind(Offset(30), 7_000), (15, 0), "those behind them count from here");
+        lag.landed = Offset(30);
+        assert_eq!(lag.behind(Offset(30), 9_000), (0, 0));
+    }
+}
