@@ -13,8 +13,8 @@ use std::{
 use object_store::{ObjectStore, ObjectStoreExt};
 use riomar::platform::{Parts, Platform, PlatformError, Settings};
 use riomar_batch_layer::{BatchError, FreshIds};
-use riomar_event_log::{EmbeddedLog, Log, ReadLimit};
-use riomar_schemas::{Catalog, Name, Offset, PartitionId, paths};
+use riomar_event_log::{Log, ReadLimit};
+use riomar_schemas::{Catalog, Name, PartitionId, paths};
 use riomar_speed_layer::{RealtimeStore, SpeedError};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -23,6 +23,7 @@ use crate::{
     client::Client,
     clock::ManualClock,
     faults::{CrashPoints, FaultLog, FaultObjectStore, FaultRealtimeStore},
+    logs::{Logs, OpenLogs},
     oracle::LogPartition,
     realtime::Realtime,
 };
@@ -38,6 +39,7 @@ pub struct Harness {
     directory: TempDir,
     catalog: Arc<Catalog>,
     clock: Arc<ManualClock>,
+    logs: Logs,
     realtime: Realtime,
     processes: u64,
     process: Option<Process>,
@@ -60,24 +62,33 @@ struct Process {
     rival: Platform,
     client: Client,
     /// The log and the objects without faults: what is really there.
-    log: Arc<EmbeddedLog>,
+    logs: OpenLogs,
     objects: Arc<dyn ObjectStore>,
 }
 
 /// What a process stands on.
 struct Seams {
-    log: Arc<dyn Log>,
+    /// The log as each of the two platforms has it open.
+    logs: [Arc<dyn Log>; 2],
     objects: Arc<dyn ObjectStore>,
     realtime: Arc<dyn RealtimeStore>,
 }
 
 impl Harness {
-    /// A platform over these definitions, with everything empty.
+    /// A platform over these definitions, with everything empty and an embedded log.
     ///
     /// # Panics
     /// When the definitions are refused or the platform does not start.
     pub async fn start(sql: &str, realtime: Realtime) -> Self {
-        let mut harness = Self::prepare(sql, realtime);
+        Self::start_on(sql, Logs::Embedded, realtime).await
+    }
+
+    /// As [`Self::start`], with its log in this place.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub async fn start_on(sql: &str, logs: Logs, realtime: Realtime) -> Self {
+        let mut harness = Self { logs, ..Self::prepare(sql, realtime) };
         harness.open(CrashPoints::default()).await.expect("the platform starts");
         harness
     }
@@ -93,6 +104,7 @@ impl Harness {
             directory: tempfile::tempdir().expect("a directory"),
             catalog: Arc::new(catalog),
             clock: Arc::new(ManualClock::new(NOW_MS)),
+            logs: Logs::Embedded,
             realtime,
             processes: 0,
             process: None,
@@ -118,37 +130,38 @@ impl Harness {
     pub async fn open_with(&mut self, points: CrashPoints, realtime: Arc<dyn RealtimeStore>) -> Result<(), String> {
         self.stop().await;
         self.processes += 1;
-        let log = Arc::new(EmbeddedLog::open(&self.directory.path().join("log"), self.clock.clone()).expect("the log opens"));
+        let logs = self.logs.open(&self.directory.path().join("log"), self.clock.clone());
         let objects = objects(&self.directory.path().join("objects"));
         let seams = Seams {
-            log: Arc::new(FaultLog::new(log.clone(), points.clone())),
+            logs: logs.platforms.clone().map(|log| Arc::new(FaultLog::new(log, points.clone())) as Arc<dyn Log>),
             objects: Arc::new(FaultObjectStore::new(objects.clone(), points.clone())),
             realtime: Arc::new(FaultRealtimeStore::new(realtime, points)),
         };
         match self.platforms(seams).await {
             Ok((first, rival)) => {
                 let client = Client(first.app());
-                self.process = Some(Process { first, rival, client, log, objects });
+                self.process = Some(Process { first, rival, client, logs, objects });
                 Ok(())
             }
             Err(error) => {
-                log.close().await.expect("the log closes");
+                logs.close().await;
                 Err(error.to_string())
             }
         }
     }
 
     async fn platforms(&self, seams: Seams) -> Result<(Platform, Platform), PlatformError> {
-        let parts = |number: u64| Parts {
+        let [first_log, rival_log] = seams.logs;
+        let parts = |number: u64, log| Parts {
             catalog: self.catalog.clone(),
-            log: seams.log.clone(),
+            log,
             objects: seams.objects.clone(),
             realtime: seams.realtime.clone(),
             clock: self.clock.clone(),
             settings: Settings { fresh_ids: fresh_ids(number), process_id: number, ..Settings::default() },
         };
-        let first = Platform::open(parts(2 * self.processes)).await?;
-        Ok((first, Platform::open(parts(2 * self.processes + 1)).await?))
+        let first = Platform::open(parts(2 * self.processes, first_log)).await?;
+        Ok((first, Platform::open(parts(2 * self.processes + 1, rival_log)).await?))
     }
 
     /// Ends the process: what it has not made durable is gone.
@@ -156,9 +169,9 @@ impl Harness {
     /// # Panics
     /// When the log's files cannot be closed.
     pub async fn stop(&mut self) {
-        if let Some(Process { first, rival, client, log, .. }) = self.process.take() {
+        if let Some(Process { first, rival, client, logs, .. }) = self.process.take() {
             drop((first, rival, client));
-            log.close().await.expect("the log closes");
+            logs.close().await;
         }
     }
 
@@ -201,7 +214,7 @@ impl Harness {
     /// Its log, without faults.
     #[must_use]
     pub fn log(&self) -> Arc<dyn Log> {
-        self.process().log.clone()
+        self.process().logs.own.clone()
     }
 
     /// The definitions.
@@ -307,10 +320,11 @@ impl Harness {
         for partition in (0..log.partitions(&name).await.expect("a log")).map(PartitionId) {
             let bounds = log.bounds(&name, partition).await.expect("a log");
             let limit = ReadLimit { records: 10_000, bytes: 64 << 20, wait: Duration::ZERO };
-            let mut records = Vec::new();
-            while records.len() as u64 + bounds.start.0 < bounds.end.0 {
-                let from = Offset(bounds.start.0 + records.len() as u64);
-                records.extend(log.read(&name, partition, from, limit).await.expect("a log"));
+            let (mut next, mut records) = (bounds.start, Vec::new());
+            while next < bounds.end {
+                let read = log.read(&name, partition, next, limit).await.expect("a log");
+                next = read.next;
+                records.extend(read);
             }
             let first_epoch = self.first_epoch(&name, partition).await;
             partitions.push(LogPartition { first_epoch, records });

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod deployment;
 pub mod faults;
 pub mod harness;
+pub mod logs;
 pub mod oracle;
 pub mod process;
 pub mod realtime;

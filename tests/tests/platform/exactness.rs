@@ -1,12 +1,13 @@
 //! C3, C4, C7: random schedules of everything that can happen; after each step an answer equals the oracle over the log before its
 //! receipt's positions.
 //!
-//! `RIOMAR_SCHEDULES` sets how many (in all), `RIOMAR_SEED` runs a single one: even seeds keep realtime views in memory, odd ones
-//! in Redis.
+//! `RIOMAR_SCHEDULES` sets how many, `RIOMAR_SEED` runs a single one. With the embedded log even seeds keep realtime views in memory,
+//! odd ones in Redis; then all of them run on Kafka and Redis.
 
-use std::{fmt::Write, time::Duration};
+use std::{fmt::Write, ops::Range, sync::Arc, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use riomar_infra::KafkaBroker;
 use riomar_schemas::{
     Name, Offset, PartitionId,
     record::{Record, RecordBody},
@@ -15,6 +16,7 @@ use riomar_tests::{
     catalog::{PARTITIONS, READINGS, ROLL_UPS, SQL, VIEWS},
     check::{Ask, check_roll_up, check_view},
     harness::{Harness, Who},
+    logs::Logs,
     oracle::LogPartition,
     realtime::Realtime,
     workload::{Workload, ndjson},
@@ -24,6 +26,8 @@ const SCHEDULES: u64 = 200;
 const STEPS: usize = 24;
 /// Schedules are dealt to this many tests, which run at the same time.
 const HANDS: u64 = 4;
+/// Schedules on Kafka, where each takes longer.
+const KAFKA_SCHEDULES: u64 = 10;
 
 struct Schedule {
     random: StdRng,
@@ -36,11 +40,11 @@ struct Schedule {
 }
 
 impl Schedule {
-    async fn start(seed: u64, realtime: Realtime) -> Self {
+    async fn start(seed: u64, logs: Logs, realtime: Realtime) -> Self {
         Self {
             random: StdRng::seed_from_u64(seed),
             workload: Workload::new(seed),
-            harness: Harness::start(SQL, realtime).await,
+            harness: Harness::start_on(SQL, logs, realtime).await,
             sent: Vec::new(),
             gone: vec![Vec::new(); PARTITIONS],
             trail: String::new(),
@@ -211,14 +215,8 @@ impl Schedule {
     }
 }
 
-async fn run(seed: u64) {
-    // Schedules of one hand run one after the other, so each hand has a database.
-    let realtime = if seed.is_multiple_of(2) {
-        Realtime::memory()
-    } else {
-        Realtime::redis(u32::try_from(seed % HANDS).expect("few hands"))
-    };
-    let mut schedule = Schedule::start(seed, realtime).await;
+async fn run(seed: u64, logs: Logs, realtime: Realtime) {
+    let mut schedule = Schedule::start(seed, logs, realtime).await;
     if let Err(error) = schedule.run().await {
         let trail = &schedule.trail;
         panic!("{error}\n\nafter: {trail}\n\nagain: RIOMAR_SEED={seed} cargo test -p riomar-tests --test platform exactness");
@@ -229,15 +227,23 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
 }
 
-async fn run_hand(hand: u64) {
-    if let Some(seed) = number("RIOMAR_SEED") {
-        if seed % HANDS == hand {
-            run(seed).await;
-        }
-        return;
+/// The seeds to run, of so many where nobody says how many.
+fn seeds(schedules: u64) -> Range<u64> {
+    match number("RIOMAR_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("RIOMAR_SCHEDULES").unwrap_or(schedules),
     }
-    for seed in (0..number("RIOMAR_SCHEDULES").unwrap_or(SCHEDULES)).filter(|seed| seed % HANDS == hand) {
-        run(seed).await;
+}
+
+async fn run_hand(hand: u64) {
+    for seed in seeds(SCHEDULES).filter(|seed| seed % HANDS == hand) {
+        // Schedules of one hand run one after the other, so each hand has a database.
+        let realtime = if seed.is_multiple_of(2) {
+            Realtime::memory()
+        } else {
+            Realtime::redis(u32::try_from(seed % HANDS).expect("few hands"))
+        };
+        run(seed, Logs::Embedded, realtime).await;
     }
 }
 
@@ -261,9 +267,18 @@ async fn in_redis_again() {
     run_hand(3).await;
 }
 
+#[tokio::test]
+async fn in_kafka_and_redis() {
+    let broker = Arc::new(KafkaBroker::start().unwrap_or_else(|error| panic!("{error}")));
+    for seed in seeds(KAFKA_SCHEDULES) {
+        let logs = Logs::Kafka { broker: broker.clone(), topic_prefix: format!("schedule-{seed}.") };
+        run(seed, logs, Realtime::redis(5)).await;
+    }
+}
+
 /// Two workers of the same partitions take turns, neither knowing of the other, as after a rebalance or a long pause.
 async fn overtaken(realtime: Realtime) {
-    let mut schedule = Schedule::start(3, realtime).await;
+    let mut schedule = Schedule::start(3, Logs::Embedded, realtime).await;
     for who in [Who::Rival, Who::First, Who::Rival, Who::First] {
         let body = ndjson(&schedule.workload.batch(30));
         schedule.send(body).await.expect("ingestion works");
