@@ -6,6 +6,8 @@
 //! Two processes may append their cuts in another order than they took the numbers. A partition then skips the lower number: its
 //! readers ignore it. The position that is recorded for a skipped number tells which epoch begins there in truth, and no generation
 //! is made of such a cut ([`BatchError::CutOvertaken`]): one that was would hand over to an epoch that the partition does not have.
+//!
+//! A loss that was accepted ([`crate::losses`]) takes a number too, and overtakes the cuts before it: where they lay is not known.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -188,6 +190,9 @@ impl Cuts {
         for partition in self.partitions(stream).await? {
             if self.first_epoch(stream, partition).await? >= cut {
                 progress.positions.insert(partition, Offset(0));
+            } else if let Some(loss) = snapshot.losses_of(partition).iter().find(|loss| loss.passed(cut)) {
+                // It may be recorded where it lay before it was lost; what was read up to there has not landed.
+                return Err(BatchError::CutOvertaken { stream: stream.clone(), cut, partition, by: loss.epoch });
             } else if snapshot.position(partition).epoch >= cut {
                 let path = paths::cut_position(stream, cut, partition);
                 let bytes = objects::read(&self.context, &path)

@@ -2,7 +2,7 @@
 
 use datafusion::error::DataFusionError;
 use riomar_event_log::LogError;
-use riomar_schemas::{Epoch, Name, PartitionId};
+use riomar_schemas::{Epoch, Name, Offset, PartitionId};
 use uuid::Uuid;
 
 /// An error of the batch layer.
@@ -99,6 +99,35 @@ pub enum BatchError {
         partition: PartitionId,
         /// The cut that came first.
         by: Epoch,
+    },
+    /// The log no longer holds records that have not landed, and nobody has accepted their loss.
+    #[error(
+        "the log of {stream} lost offsets {from} to {to} of partition {partition} before they landed: get them back, or accept \
+         the loss with `riomar accept-loss {stream}`"
+    )]
+    RecordsLost {
+        /// The stream.
+        stream: Name,
+        /// The first partition that lacks records.
+        partition: PartitionId,
+        /// Where landing stands.
+        from: Offset,
+        /// Where the log begins.
+        to: Offset,
+    },
+    /// A loss that cannot be accepted, because it is none or another one: look again.
+    #[error("offsets {from} to {to} of {stream}/{partition} are not what landing waits for: {detail}")]
+    NotLost {
+        /// The stream.
+        stream: Name,
+        /// The partition.
+        partition: PartitionId,
+        /// The first offset.
+        from: Offset,
+        /// The first offset behind.
+        to: Offset,
+        /// What is the case.
+        detail: String,
     },
     /// A view has more groups than are allowed; the previous generation keeps serving.
     #[error("view {view} has more than {limit} groups: group by fewer or coarser columns, or raise batch.groups_per_view_max")]

@@ -6,7 +6,7 @@ use arrow::{array::AsArray, datatypes::Int64Type, record_batch::RecordBatch};
 use async_trait::async_trait;
 use datafusion::{error::DataFusionError, logical_expr::LogicalPlanBuilder, prelude::ident};
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use riomar_event_log::{History, LogError};
+use riomar_event_log::{History, LogError, Loss};
 use riomar_schemas::{
     Epoch, HandOver, Name, Offset, PartitionId, ReaderPosition, Stream, View,
     decode::{IdDigest, id_digests},
@@ -19,6 +19,7 @@ use crate::{
     cuts::Cuts,
     error::BatchError,
     generations::Generations,
+    losses::LOSSES_SEEN_MAX_MS,
     master::{Master, MasterSnapshot, RowSelection},
     scan,
 };
@@ -127,6 +128,11 @@ impl History for BatchHistory {
         to: Offset,
     ) -> Result<BoxStream<'static, Result<RecordBatch, LogError>>, LogError> {
         Ok(self.try_rows(stream, partition, from..to).await?)
+    }
+
+    async fn losses(&self, stream: &Stream, partition: PartitionId) -> Result<Vec<Loss>, LogError> {
+        let master = self.masters.get(&stream.name).ok_or_else(|| BatchError::UnknownStream(stream.name.to_string()))?;
+        Ok(master.recent(LOSSES_SEEN_MAX_MS).await?.losses_of(partition).to_vec())
     }
 
     async fn hand_over(&self, view: &View) -> Result<HandOver, LogError> {

@@ -19,6 +19,7 @@ use crate::{
     history::BatchHistory,
     landing::{Landing, LandingLimits, LandingParts},
     leadership::Leadership,
+    losses::{self, Acceptance, Losses, LostRange},
     master::{LandedPartition, Master},
     recompute::{GROUPS_PER_VIEW_MAX, Recompute},
     retention,
@@ -96,6 +97,8 @@ pub struct LandedAccount {
     pub duplicates: u64,
     /// Records that did not decode; they are in quarantine.
     pub undecodable: u64,
+    /// Offsets that the log lost before they landed, whose loss was accepted.
+    pub lost: u64,
     /// Kept events that were late.
     pub late: u64,
     /// How far the latest of them was behind, in milliseconds.
@@ -139,6 +142,7 @@ impl BatchLayer {
         let runs = Runs::new(RunParts {
             context: context.clone(),
             catalog: catalog.clone(),
+            log: log.clone(),
             masters: masters.clone(),
             cuts: cuts.clone(),
             generations: generations.clone(),
@@ -231,10 +235,30 @@ impl BatchLayer {
             account.landed += landed.landed;
             account.duplicates += landed.duplicates;
             account.undecodable += landed.undecodable;
+            account.lost += landed.lost;
             account.late += landed.late;
             account.lateness_max_ms = account.lateness_max_ms.max(landed.lateness_max_ms);
         }
         Ok(account)
+    }
+
+    /// What the log of a stream lost before it landed: what waits for somebody to accept it, and what was accepted.
+    ///
+    /// # Errors
+    /// [`BatchError::UnknownStream`], [`BatchError::Store`], [`BatchError::Log`].
+    pub async fn losses(&self, stream: &Name) -> Result<Losses, BatchError> {
+        losses::find(&self.cuts, self.log.as_ref(), self.master(stream)?).await
+    }
+
+    /// Accepts that these ranges are lost: landing goes on behind them. Those that were accepted before stay as they are, so the same
+    /// call may be made again.
+    ///
+    /// # Errors
+    /// [`BatchError::NotLost`] where a range is not what landing waits for, and nothing was accepted; [`BatchError::Conflict`],
+    /// [`BatchError::Store`] and [`BatchError::Log`], after which the call is to be made again.
+    pub async fn accept_loss(&self, stream: &Name, ranges: &[LostRange]) -> Result<Losses, BatchError> {
+        let (context, log) = (&self.context, self.log.as_ref());
+        Acceptance { context, log, cuts: &self.cuts, master: self.master(stream)? }.accept(ranges).await
     }
 
     /// Merges small files of a stream's master dataset, and removes what neither it nor its views need any more: from the log what

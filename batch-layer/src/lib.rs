@@ -22,6 +22,7 @@ pub mod landing;
 mod layer;
 pub mod leadership;
 mod leading;
+pub mod losses;
 pub mod master;
 mod objects;
 #[cfg(test)]

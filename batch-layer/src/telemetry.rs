@@ -50,6 +50,11 @@ fn describe_landing() {
         Unit::Seconds,
         "Time since the oldest record that has not landed was seen in the log, by stream and partition"
     );
+    describe_gauge!(
+        "riomar_landing_lost_records",
+        Unit::Count,
+        "Offsets that the log let go of before they landed, and whose loss nobody has accepted, by stream and partition"
+    );
     describe_gauge!("riomar_log_start_offset", "The lowest offset that the log still holds, by stream and partition");
     describe_gauge!("riomar_log_end_offset", "The offset that the next record of the log gets, by stream and partition");
 }
@@ -131,6 +136,11 @@ pub(crate) fn landing(stream: &Name, partition: PartitionId, gauges: &LandingGau
     gauge!("riomar_landing_lag_seconds", &labels).set(gauges.lag_ms as f64 / 1000.0);
 }
 
+/// Tells how many offsets of a partition the log lost before they landed, of which nobody has accepted the loss.
+pub(crate) fn lost_records(stream: &Name, partition: PartitionId, offsets: u64) {
+    gauge!("riomar_landing_lost_records", &of_partition(stream, partition)).set(offsets as f64);
+}
+
 /// Withdraws what was told of a partition: this process does not land it any more.
 pub(crate) fn landing_ended(stream: &Name, partition: PartitionId) {
     let labels = of_partition(stream, partition);
@@ -141,6 +151,7 @@ pub(crate) fn landing_ended(stream: &Name, partition: PartitionId) {
         "riomar_log_end_offset",
         "riomar_landing_lag_records",
         "riomar_landing_lag_seconds",
+        "riomar_landing_lost_records",
     ] {
         gauge!(name, &labels).set(f64::NAN);
     }

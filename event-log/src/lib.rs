@@ -18,7 +18,7 @@ pub mod reader;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use embedded::EmbeddedLog;
 pub use error::LogError;
-pub use history::History;
+pub use history::{History, Loss};
 pub use kafka::{KafkaLog, KafkaSettings};
 pub use log::{APPEND_BYTES_MAX, APPEND_RECORDS_MAX, Log, PartitionBounds, QUEUE_BYTES_MAX, ReadLimit, ReadRecords};
 pub use membership::{Membership, Share};

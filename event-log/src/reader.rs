@@ -6,6 +6,8 @@
 //!   epochs before it. A duplicate does not prolong the memory of its id.
 //! - A record that breaks its stream's schema has no id, and is returned for quarantine.
 //! - An offset at which there is no record (a log may keep some for itself) is passed over, and changes nothing.
+//! - Records that the log lost before they landed are passed over once their loss was accepted, and only then: the master dataset
+//!   tells where landing goes on, and in which epoch. Until then reading them is an error.
 //!
 //! A record is decoded once: by whoever lands it. A reader that is opened below the landed position takes the rows up to there from
 //! the master dataset, and only what has not landed from the log. The log may still hold the older records, but what they decode to
@@ -31,7 +33,7 @@ use riomar_schemas::{
 
 use crate::{
     error::LogError,
-    history::History,
+    history::{History, Loss},
     log::{Log, ReadLimit, ReadRecords},
 };
 use ids::KeptIds;
@@ -58,6 +60,8 @@ pub struct ReadStep {
     pub cuts: Vec<(Epoch, Offset)>,
     /// The highest event time among the kept events, in microseconds since 1970-01-01 UTC.
     pub event_time_max_us: Option<i64>,
+    /// Losses that were passed over, whole; none where the rows come from the log.
+    pub losses: Vec<Loss>,
 }
 
 /// A record that breaks its stream's schema though it is in the log: its producer went round the ingestion endpoint.
@@ -236,6 +240,7 @@ impl EpochReader {
         // Behind offsets at which there is no record, as far as the log knows of them.
         to.offset = to.offset.max(next);
         self.position = to;
-        Ok(ReadStep { from, to, rows: self.decoder.finish(), duplicates, undecodable, cuts, event_time_max_us })
+        let (rows, losses) = (self.decoder.finish(), Vec::new());
+        Ok(ReadStep { from, to, rows, duplicates, undecodable, cuts, event_time_max_us, losses })
     }
 }

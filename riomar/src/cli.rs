@@ -45,6 +45,8 @@ pub enum Command {
     Doctor(command::doctor::DoctorArgs),
     /// Show events that were not accepted, with the reason
     Quarantine(command::quarantine::QuarantineArgs),
+    /// Let landing go on behind records that the log lost before they landed
+    AcceptLoss(command::accept_loss::AcceptLossArgs),
     /// Check the configuration and the definitions
     #[command(subcommand)]
     Config(command::config::ConfigCommand),
@@ -149,6 +151,8 @@ mod tests {
             "ready --url http://host:1",
             "doctor --config riomar.toml --json",
             "quarantine page_views --limit 5",
+            "accept-loss page_views",
+            "accept-loss page_views --partition 3 --yes --json --url http://host:1",
             "config check --config riomar.toml",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).err().map(|error| error.to_string()).unwrap_or_default());
@@ -171,6 +175,8 @@ mod tests {
             "sql",
             "quarantine",
             "quarantine page_views --limit 0",
+            "accept-loss",
+            "accept-loss page_views --partition -1",
             "config",
         ] {
             let error = parse(line).expect_err(line);

@@ -2,8 +2,12 @@
 //!
 //! ```text
 //! received = accepted + quarantined + rejected
-//! accepted = landed + duplicates + in flight
+//! accepted = landed + duplicates + in flight + lost
 //! ```
+//!
+//! `lost` is what the log let go of before it landed, once that is accepted: whoever let go of it left no count, so every offset counts
+//! as an event, though some may have been cuts. Until it is accepted those offsets are accepted events that are nowhere, and the line
+//! does not add up.
 //!
 //! `landed`, `duplicates` and `undecodable` are what landing committed beside the rows. A record that landing cannot decode is an
 //! event that went round the ingestion endpoint: it counts as quarantined, not as accepted. `accepted` does not come from those
@@ -18,7 +22,7 @@ use std::{
 };
 
 use riomar_batch_layer::master::LandedPartition;
-use riomar_event_log::{Log, LogError, PartitionBounds, ReadLimit, quarantine::QuarantineAccount};
+use riomar_event_log::{Log, LogError, Loss, PartitionBounds, ReadLimit, quarantine::QuarantineAccount};
 use riomar_schemas::{Name, Offset, PartitionId, record::RecordBody};
 use serde::Serialize;
 
@@ -48,9 +52,11 @@ pub struct StreamAccount {
     pub undecodable: u64,
     /// Events in the log that have not landed.
     pub in_flight: u64,
+    /// Offsets that the log lost before they landed, whose loss was accepted: at most as many events.
+    pub lost: u64,
     /// Landed events that were late.
     pub late: Lateness,
-    /// Whether `accepted = landed + duplicates + in_flight`.
+    /// Whether `accepted = landed + duplicates + in_flight + lost`.
     pub adds_up: bool,
 }
 
@@ -70,6 +76,7 @@ impl StreamAccount {
         let sum = |number: fn(&LandedPartition) -> u64| partitions.iter().map(|(landed, _)| number(landed)).sum::<u64>();
         let (landed, duplicates, undecodable) = (sum(|p| p.landed), sum(|p| p.duplicates), sum(|p| p.undecodable));
         let records: u64 = partitions.iter().map(|(_, count)| count.events).sum();
+        let lost = sum(|p| p.lost);
         let in_flight = partitions.iter().map(|(_, count)| count.in_flight).sum();
         let accepted = records.saturating_sub(undecodable);
         let quarantined = quarantine.quarantined + undecodable;
@@ -83,8 +90,9 @@ impl StreamAccount {
             duplicates,
             undecodable,
             in_flight,
+            lost,
             late: Lateness { count: sum(|p| p.late), lateness_max_seconds: lateness_max_ms.div_ceil(1000) },
-            adds_up: accepted == landed + duplicates + in_flight,
+            adds_up: accepted == landed + duplicates + in_flight + lost,
         }
     }
 }
@@ -108,7 +116,8 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts the event records of a partition before `end`. `landed` must have been read before `end` was.
+    /// Counts the event records of a partition before the log's end. `landed` must have been read before the end was. What the log
+    /// lost counts as events, all of it: `losses`, which were accepted, and what lies between `landed` and the log's start.
     ///
     /// # Errors
     /// Whatever the log reports.
@@ -118,6 +127,7 @@ impl Counters {
         stream: &Name,
         partition: PartitionId,
         landed: &LandedPartition,
+        losses: &[Loss],
         bounds: PartitionBounds,
     ) -> Result<PartitionCount, LogError> {
         let counter = {
@@ -129,8 +139,9 @@ impl Counters {
             Some(counter) if counter.reaches(landed, bounds) => counter,
             stale => stale.insert(Counter::starting_at(landed)),
         };
+        counter.to = counter.to.max(bounds.start.0);
         counter.count_to(log, stream, partition, bounds.end).await?;
-        Ok(counter.counted(landed, bounds.end))
+        Ok(counter.counted(landed, losses, bounds))
     }
 }
 
@@ -148,7 +159,7 @@ struct Counter {
 
 impl Counter {
     fn starting_at(landed: &LandedPartition) -> Self {
-        let events_before = landed.landed + landed.duplicates + landed.undecodable;
+        let events_before = landed.landed + landed.duplicates + landed.undecodable + landed.lost;
         let from = landed.position.offset.0;
         Self { events_before, from, to: from, not_events: Vec::new() }
     }
@@ -193,15 +204,23 @@ impl Counter {
         self.to = offset;
     }
 
-    fn counted(&self, landed: &LandedPartition, end: Offset) -> PartitionCount {
-        let landed = landed.position.offset.0;
-        PartitionCount { events: self.events_before + self.events(self.from, end.0), in_flight: self.events(landed, end.0) }
+    fn counted(&self, landed: &LandedPartition, losses: &[Loss], bounds: PartitionBounds) -> PartitionCount {
+        let (landed, Offset(start), Offset(end)) = (landed.position.offset.0, bounds.start, bounds.end);
+        let lost = losses.iter().map(|loss| loss.from.0..loss.to.0).chain(std::iter::once(landed..start));
+        // Cuts of what was lost count as events there, as they do in the number of offsets lost.
+        let counted_before: u64 = lost.map(|lost| self.not_events(lost.start.max(self.from), lost.end.min(end))).sum();
+        let events = self.events_before + self.events(self.from, end) + counted_before;
+        PartitionCount { events, in_flight: self.events(landed.max(start), end) }
     }
 
     /// Event records in `[from, to)`.
     fn events(&self, from: u64, to: u64) -> u64 {
-        let within = |range: &Range<u64>| range.end.min(to).saturating_sub(range.start.max(from));
-        to.saturating_sub(from) - self.not_events.iter().map(within).sum::<u64>()
+        to.saturating_sub(from) - self.not_events(from, to)
+    }
+
+    /// Offsets in `[from, to)` that are known to hold no event.
+    fn not_events(&self, from: u64, to: u64) -> u64 {
+        self.not_events.iter().map(|range| range.end.min(to).saturating_sub(range.start.max(from))).sum()
     }
 }
 
@@ -235,7 +254,7 @@ mod tests {
         let counters = Counters::default();
         let count = async |landed: &LandedPartition| {
             let bounds = log.bounds(&stream, partition).await.expect("bounds");
-            let count = counters.count(&log, &stream, partition, landed, bounds).await.expect("counted");
+            let count = counters.count(&log, &stream, partition, landed, &[], bounds).await.expect("counted");
             (count.events, count.in_flight)
         };
 
@@ -250,7 +269,7 @@ mod tests {
         let lost = landed(7, 2, 1, 0);
         assert_eq!(count(&lost).await, (4, 0));
         let bounds = log.bounds(&stream, partition).await.expect("bounds");
-        let counted = counters.count(&log, &stream, partition, &lost, bounds).await.expect("counted");
+        let counted = counters.count(&log, &stream, partition, &lost, &[], bounds).await.expect("counted");
         assert!(!StreamAccount::of(&[(lost, counted)], QuarantineAccount::default()).adds_up);
         assert!(StreamAccount::of(&[(landed(7, 3, 1, 0), counted)], QuarantineAccount::default()).adds_up);
     }
@@ -266,8 +285,44 @@ mod tests {
             log.trim(&stream, partition, Offset(trimmed)).await.expect("trimmed");
             let bounds = log.bounds(&stream, partition).await.expect("bounds");
             let landed = landed(trimmed, trimmed, 0, 0);
-            let count = counters.count(&log, &stream, partition, &landed, bounds).await.expect("counted");
+            let count = counters.count(&log, &stream, partition, &landed, &[], bounds).await.expect("counted");
             assert_eq!((count.events, count.in_flight), (bounds.end.0, bounds.end.0 - trimmed));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_log_lost_is_missing_until_it_is_accepted_whoever_counts_and_since_when() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (log, stream, partition) = (open(directory.path()), Name::new("s").expect("a name"), PartitionId(0));
+        log.create(&stream, 1).await.expect("created");
+        let event = || (partition, RecordBody::Event(Bytes::from_static(b"{}")));
+        let cut = |number| (partition, RecordBody::Cut(Epoch(number)));
+        let append = async |records| log.append(&stream, records).await.expect("appended");
+        let account = async |counters: &Counters, landed: LandedPartition, losses: &[Loss]| {
+            let bounds = log.bounds(&stream, partition).await.expect("bounds");
+            let count = counters.count(&log, &stream, partition, &landed, losses, bounds).await.expect("counted");
+            let account = StreamAccount::of(&[(landed, count)], QuarantineAccount::default());
+            (account.accepted, account.in_flight, account.lost, account.adds_up)
+        };
+        append(vec![event(), event(), cut(1), event(), event(), cut(2), event()]).await;
+        let witness = Counters::default();
+        assert_eq!(account(&witness, landed(1, 1, 0, 0), &[]).await, (5, 4, 0, true));
+        // An event, a cut and an event are gone; one event, a cut and one event are left to land.
+        log.trim(&stream, partition, Offset(4)).await.expect("trimmed");
+        let (late, later) = (Counters::default(), Counters::default());
+        for counters in [&witness, &late] {
+            assert_eq!(account(counters, landed(1, 1, 0, 0), &[]).await, (6, 2, 0, false), "three offsets are nowhere");
+        }
+        append(vec![event()]).await;
+        let (from, to, epoch_before, epoch) = (Offset(1), Offset(4), Epoch(0), Epoch(3));
+        let losses = [Loss { from, to, epoch_before, epoch, accepted_at_ms: 0 }];
+        for (counters, whom) in [(&witness, "who saw the events"), (&late, "who saw the gap"), (&later, "who saw neither")] {
+            let behind = LandedPartition { lost: 3, ..landed(4, 1, 0, 0) };
+            assert_eq!(account(counters, behind, &losses).await, (7, 3, 3, true), "{whom}");
+            let whole = LandedPartition { lost: 3, ..landed(8, 4, 0, 0) };
+            assert_eq!(account(counters, whole, &losses).await, (7, 0, 3, true), "{whom}");
+            let wrong = LandedPartition { lost: 3, ..landed(8, 3, 0, 0) };
+            assert!(!account(counters, wrong, &losses).await.3, "{whom} finds out when landing loses an event");
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     account::Counters,
     audit::{self, AuditRoom},
     ingestion::{self, Budget, IngestionLimits},
-    metrics, openapi,
+    losses, metrics, openapi,
     probes::{self, AppendHealth},
     problem::ApiError,
     problem_types, quarantine,
@@ -106,7 +106,7 @@ pub fn app(state: AppState) -> Router {
     let routes = Router::new()
         .merge(of(Role::Ingest, ingestion::router()))
         .merge(of(Role::Serve, queries))
-        .merge(of(Role::Batch, runs::router()))
+        .merge(of(Role::Batch, runs::router().merge(losses::router())))
         .merge(metrics::router())
         .merge(probes::router())
         .merge(openapi::router())

@@ -11,6 +11,7 @@ pub mod audit;
 mod extract;
 pub mod hand_over;
 pub mod ingestion;
+mod losses;
 pub mod metrics;
 mod openapi;
 pub mod probes;

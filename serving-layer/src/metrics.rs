@@ -69,7 +69,7 @@ pub fn describe() {
         "riomar_account_events",
         Unit::Count,
         "The account of a stream since its beginning, by stream and part: received = accepted + quarantined + rejected, \
-         accepted = landed + duplicates + in_flight; undecodable is a part of quarantined, late of landed"
+         accepted = landed + duplicates + in_flight + lost; undecodable is a part of quarantined, late of landed"
     );
     describe_gauge!("riomar_account_adds_up", "1 while a stream's account adds up, 0 when it does not, by stream");
     describe_counter!("riomar_account_errors_total", Unit::Count, "Accounts that could not be taken, by stream");
@@ -155,7 +155,7 @@ fn audits(view: &Name, kind: AuditKind, outcome: AuditOutcome) -> metrics::Count
 
 /// Tells the account of a stream, or withdraws it where it could not be taken: an old account would pass for the true one.
 pub(crate) fn account(stream: &Name, account: Option<&StreamAccount>) {
-    let parts: [(&'static str, fn(&StreamAccount) -> u64); 9] = [
+    let parts: [(&'static str, fn(&StreamAccount) -> u64); 10] = [
         ("received", |account| account.received),
         ("accepted", |account| account.accepted),
         ("quarantined", |account| account.quarantined),
@@ -164,6 +164,7 @@ pub(crate) fn account(stream: &Name, account: Option<&StreamAccount>) {
         ("duplicates", |account| account.duplicates),
         ("undecodable", |account| account.undecodable),
         ("in_flight", |account| account.in_flight),
+        ("lost", |account| account.lost),
         ("late", |account| account.late.count),
     ];
     for (part, events) in parts {

@@ -1,8 +1,8 @@
 //! `/livez` and `/readyz`.
 //!
 //! Alive: the process answers. Ready: it can do the durable work of its roles. A process that ingests is ready while it can make
-//! events durable, whatever else is away: answers say what they lack. Without ingestion, `batch` needs the log and the master
-//! datasets, `speed` the realtime store as well, and `serve` the master datasets. What is away and not needed is listed as degraded.
+//! events durable, whatever else is away: answers say what they lack. Without ingestion, `batch` needs the log, with all that has not
+//! landed, and the master datasets, `speed` the realtime store as well, and `serve` the master datasets. What is away and not needed is listed as degraded.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
@@ -79,8 +79,12 @@ impl Check {
 }
 
 async fn get_readyz(State(state): State<AppState>) -> Response {
-    let checks = [check_log(&state).await].into_iter().chain(check_masters(&state).await).chain([check_realtime(&state).await]);
-    let checks: Vec<_> = checks.collect();
+    let mut checks = vec![check_log(&state).await];
+    checks.extend(check_masters(&state).await);
+    if state.roles.has(Role::Batch) {
+        checks.extend(check_landings(&state).await);
+    }
+    checks.push(check_realtime(&state).await);
     let ready = checks.iter().all(|check| check.ok || !check.required);
     let status = match (ready, checks.iter().all(|check| check.ok)) {
         (true, true) => "ready",
@@ -144,6 +148,23 @@ async fn check_masters(services: &Services) -> Vec<Check> {
         };
         let [_, required, _] = needs(&services.roles);
         Check::new(name, required, outcome)
+    });
+    futures::future::join_all(checks).await
+}
+
+/// Whether the log still has what is to land. Where that cannot be told, the checks before say so.
+async fn check_landings(services: &Services) -> Vec<Check> {
+    let checks = services.catalog.streams().map(async |stream| {
+        let time_out = services.clock.sleep(Duration::from_secs(CHECK_SECONDS_MAX));
+        let lost = tokio::select! {
+            losses = services.batch.losses(&stream.name) => losses.is_ok_and(|losses| !losses.waiting.is_empty()),
+            () = time_out => false,
+        };
+        let outcome = match lost {
+            true => Err("the log lost records before they landed: `riomar accept-loss` shows which, and what can be done"),
+            false => Ok(()),
+        };
+        Check::new(format!("landing of {}", stream.name), !services.roles.has(Role::Ingest), outcome)
     });
     futures::future::join_all(checks).await
 }

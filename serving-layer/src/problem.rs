@@ -285,12 +285,14 @@ fn batch_kind(error: &BatchError) -> ProblemKind {
         BatchError::RunInProgress { .. } => {
             passing("run_in_progress", "A run is in progress", S::CONFLICT, RETRY_UNAVAILABLE_SECONDS)
         }
+        BatchError::NotLost { .. } => permanent("not_lost", "Not what was lost", S::CONFLICT),
         BatchError::Log(error) => log_kind(error),
         BatchError::Store { .. }
         | BatchError::Conflict { .. }
         | BatchError::CutOvertaken { .. }
         | BatchError::NotLeader
         | BatchError::LandingBehind { .. }
+        | BatchError::RecordsLost { .. }
         | BatchError::Interrupted => {
             passing("batch_unavailable", "The batch layer is not available", S::SERVICE_UNAVAILABLE, RETRY_UNAVAILABLE_SECONDS)
         }

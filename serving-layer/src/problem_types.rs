@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{app::AppState, problem::ApiError};
 
 /// Every code of a problem, with what it means and what to do.
-pub(crate) const PROBLEM_TYPES: [(&str, &str); 39] = [
+pub(crate) const PROBLEM_TYPES: [(&str, &str); 40] = [
     ("bad_request", "The request is not valid HTTP, or not what the route takes."),
     (
         "batch_failed",
@@ -42,6 +42,10 @@ pub(crate) const PROBLEM_TYPES: [(&str, &str); 39] = [
     ("method_not_allowed", "The path exists, but not with this method; see the header `allow`."),
     ("not_acceptable", "No format that `accept` asks for is written by this route."),
     ("not_found", "Nothing is served at this path; see /openapi.json."),
+    (
+        "not_lost",
+        "A range that is to be accepted as lost is not what landing waits for; nothing was accepted. `detail` says what is. Look again.",
+    ),
     (
         "other_role",
         "The process was started with roles that do not include the one that serves this path; `detail` names it. Ask a process that has it.",

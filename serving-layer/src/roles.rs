@@ -109,6 +109,7 @@ mod tests {
         let routes = [
             (Role::Ingest, "/v1/streams/page_views/events"),
             (Role::Batch, "/v1/batch/runs"),
+            (Role::Batch, "/v1/streams/page_views/losses"),
             (Role::Serve, "/v1/sql"),
             (Role::Serve, "/v1/views/traffic/audit"),
         ];

@@ -5,8 +5,8 @@ use axum::{
     extract::{Path, State},
     routing::get,
 };
-use riomar_batch_layer::master::LandedPartition;
-use riomar_event_log::PartitionBounds;
+use riomar_batch_layer::{losses::Losses, master::LandedPartition};
+use riomar_event_log::{LogError, PartitionBounds};
 use riomar_schemas::{Epoch, Name, Offset, PartitionId, Stream};
 use serde::Serialize;
 use serde_json::Value;
@@ -14,9 +14,13 @@ use serde_json::Value;
 use crate::{
     account::{PartitionCount, StreamAccount},
     app::{AppState, Services},
+    losses,
     problem::ApiError,
     time::rfc3339_us,
 };
+
+/// How often the facts of a stream are read while the log lets go of records.
+const FACTS_ATTEMPTS_MAX: u32 = 4;
 
 pub(crate) fn router() -> Router<AppState> {
     Router::new().route("/v1/streams", get(list)).route("/v1/streams/{stream}", get(get_stream))
@@ -69,6 +73,8 @@ struct Description {
     json_schema: Value,
     positions: Vec<PartitionState>,
     account: StreamAccount,
+    /// What the log lost before it landed.
+    losses: Value,
 }
 
 impl Definition {
@@ -105,13 +111,14 @@ async fn list(State(state): State<AppState>) -> Json<StreamList> {
 
 async fn get_stream(State(state): State<AppState>, Path(stream): Path<String>) -> Result<Json<Description>, ApiError> {
     let stream = state.stream(&stream)?;
-    let partitions = partitions(&state, &stream).await?;
+    let (losses, partitions) = facts(&state, &stream).await?;
     let account = add_up(&state, &stream, &partitions).await?;
     Ok(Json(Description {
         definition: Definition::of(&state, &stream),
         json_schema: stream.json_schema(),
         positions: partitions.iter().map(position).collect(),
         account,
+        losses: losses::shown(&losses),
     }))
 }
 
@@ -120,7 +127,8 @@ async fn get_stream(State(state): State<AppState>, Path(stream): Path<String>) -
 /// # Errors
 /// What the log and the master dataset report.
 pub(crate) async fn account(services: &Services, stream: &Stream) -> Result<StreamAccount, ApiError> {
-    add_up(services, stream, &partitions(services, stream).await?).await
+    let (_, partitions) = facts(services, stream).await?;
+    add_up(services, stream, &partitions).await
 }
 
 async fn add_up(services: &Services, stream: &Stream, partitions: &[PartitionFacts]) -> Result<StreamAccount, ApiError> {
@@ -130,18 +138,38 @@ async fn add_up(services: &Services, stream: &Stream, partitions: &[PartitionFac
 
 type PartitionFacts = (PartitionId, LandedPartition, PartitionCount, PartitionBounds);
 
-/// What landing, the log and its count say of each partition; read in this order, so that nothing has landed that the log's end
-/// does not cover.
-async fn partitions(services: &Services, stream: &Stream) -> Result<Vec<PartitionFacts>, ApiError> {
+/// What landing, the log and its count say of a stream. Read again where the log let go of something in between.
+async fn facts(services: &Services, stream: &Stream) -> Result<(Losses, Vec<PartitionFacts>), ApiError> {
+    for _ in 0..FACTS_ATTEMPTS_MAX {
+        let losses = services.batch.losses(&stream.name).await?;
+        match partitions(services, stream, &losses).await {
+            Ok(Some(partitions)) => return Ok((losses, partitions)),
+            Ok(None) | Err(ApiError::Log(LogError::OutOfRange { .. })) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(ApiError::Log(LogError::Unavailable(format!("the log of {} lets go of records faster than it is read", stream.name))))
+}
+
+/// What is known of each partition, with the log's bounds behind what has landed, so that nothing has landed that its end does not
+/// cover; `None` where the log begins elsewhere than what has landed and was lost says.
+async fn partitions(services: &Services, stream: &Stream, losses: &Losses) -> Result<Option<Vec<PartitionFacts>>, ApiError> {
     let snapshot = services.batch.master(&stream.name)?.snapshot().await?;
     let mut facts = Vec::new();
     for partition in (0..services.log.partitions(&stream.name).await?).map(PartitionId) {
         let landed = snapshot.partitions.get(&partition).copied().unwrap_or_default();
         let bounds = services.log.bounds(&stream.name, partition).await?;
-        let count = services.counters.count(&*services.log, &stream.name, partition, &landed, bounds).await?;
+        let waiting = losses.waiting.iter().find(|range| range.partition == partition);
+        let start = waiting.map_or(landed.position.offset, |range| range.to);
+        let is_known = if waiting.is_some() { bounds.start == start } else { bounds.start <= start };
+        if !is_known || waiting.is_some_and(|range| range.from != landed.position.offset) {
+            return Ok(None);
+        }
+        let accepted = snapshot.losses_of(partition);
+        let count = services.counters.count(&*services.log, &stream.name, partition, &landed, accepted, bounds).await?;
         facts.push((partition, landed, count, bounds));
     }
-    Ok(facts)
+    Ok(Some(facts))
 }
 
 fn position((partition, landed, _, bounds): &PartitionFacts) -> PartitionState {

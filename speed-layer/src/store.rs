@@ -18,13 +18,17 @@ pub struct Entry {
     pub event_time_max_us: Option<i64>,
     /// Why folding stopped at this position, when it did: a limit that more events would break.
     pub halted: Option<String>,
+    /// How many offsets before the position were lost by the log and passed over, for their loss was accepted. States of fewer hold
+    /// events that are no longer the stream's. A write brings its writer's number, so states that a writer folded without knowing
+    /// of a loss are told from others for ever.
+    pub lost: u64,
 }
 
 impl Entry {
     /// An entry of a view's partition that nothing has been folded into: its states begin at `position`.
     #[must_use]
     pub fn fresh(position: ReaderPosition) -> Self {
-        Self { position, start: position.epoch, floor: position.epoch, event_time_max_us: None, halted: None }
+        Self { position, start: position.epoch, floor: position.epoch, event_time_max_us: None, halted: None, lost: 0 }
     }
 
     /// Whether a write that expects `self` is let through where `stored` is stored.

@@ -12,6 +12,7 @@ pub mod deployment;
 pub mod faults;
 pub mod harness;
 pub mod logs;
+pub mod lost;
 pub mod oracle;
 pub mod process;
 pub mod realtime;

@@ -2,7 +2,10 @@
 //!
 //! One commit holds the rows and the positions they reach, and is refused unless the dataset still stands where the rows begin.
 //! So everything may be repeated: after any error landing forgets what it holds and begins again at the stored positions.
+//!
+//! Nothing is skipped. A partition whose next record the log no longer holds is halted, and the others land on ([`crate::losses`]).
 
+mod halted;
 mod lag;
 mod limits;
 mod partition;
@@ -12,15 +15,15 @@ mod tests;
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use futures::future::{Either, select, try_join_all};
+use futures::future::{Either, join_all, select};
 use riomar_event_log::{
-    EpochReader, History, Log, ReadLimit,
+    EpochReader, History, Log, LogError, ReadLimit,
     quarantine::{EntryKind, Quarantine, QuarantineEntry},
     reader::Undecodable,
 };
-use riomar_schemas::{PartitionId, Stream};
+use riomar_schemas::{Offset, PartitionId, ReaderPosition, Stream};
 
-use self::{lag::Lags, partition::PartitionBuffer};
+use self::{halted::Halted, lag::Lags, partition::PartitionBuffer};
 pub use self::{
     limits::{Buffered, Decision, LandingLimits, decide},
     partition::LATE_AFTER_US,
@@ -29,6 +32,7 @@ use crate::{
     context::Context,
     cuts::Cuts,
     error::BatchError,
+    losses,
     master::{Change, DataFile, DataFileWriter, LandedPartition, Master},
     telemetry,
 };
@@ -68,6 +72,7 @@ pub struct Landing {
     master: Arc<Master>,
     limits: LandingLimits,
     partitions: BTreeMap<PartitionId, PartitionBuffer>,
+    halted: Halted,
     partitions_checked_ms: Option<i64>,
     buffered: Buffered,
     lags: Lags,
@@ -84,6 +89,7 @@ impl Landing {
             master,
             limits,
             partitions: BTreeMap::new(),
+            halted: Halted::default(),
             partitions_checked_ms: None,
             buffered: Buffered::default(),
         }
@@ -155,52 +161,82 @@ impl Landing {
 
     async fn try_step(&mut self) -> Result<LandingStep, BatchError> {
         self.open_partitions().await?;
-        let records = self.read().await?;
+        let (records, lost) = self.read().await?;
         let now_ms = self.parts.context.clock.now_ms();
         let committed = match decide(&self.buffered, &self.limits, now_ms) {
-            Decision::Keep => None,
-            Decision::Commit => self.commit().await?,
+            Decision::Keep if lost.is_empty() => None,
+            _ => self.commit().await?,
         };
+        // What they had read before is committed. Whether they are halted is found when partitions are looked for again.
+        self.partitions.retain(|id, _| !lost.contains(id));
         Ok(LandingStep { records, committed })
     }
 
-    /// Opens a reader for each partition that has none.
+    /// Opens a reader for each partition that has none and lacks nothing.
     async fn open_partitions(&mut self) -> Result<(), BatchError> {
         let now_ms = self.parts.context.clock.now_ms();
         if self.partitions_checked_ms.is_some_and(|checked| now_ms - checked < PARTITIONS_CHECK_MS) {
             return Ok(());
         }
         let stream = self.stream().clone();
-        let partitions = self.parts.cuts.partitions(&stream.name).await?;
-        if partitions.len() > self.partitions.len() {
+        let mut bounds = BTreeMap::new();
+        for id in self.parts.cuts.partitions(&stream.name).await? {
+            bounds.insert(id, self.parts.log.bounds(&stream.name, id).await?);
+        }
+        let missing: Vec<_> = bounds.keys().filter(|id| !self.partitions.contains_key(id)).copied().collect();
+        let mut lost = Vec::new();
+        if !missing.is_empty() {
+            // Behind the log's bounds: what has gone by then and is not known to have landed is lost.
             let snapshot = self.master.snapshot().await?;
-            for partition in partitions {
-                if self.partitions.contains_key(&partition) {
-                    continue;
+            let starts: Vec<_> = missing.iter().map(|id| (*id, bounds[id].start)).collect();
+            lost = losses::lost(&starts, &snapshot);
+            for id in missing {
+                let landed = self.landed(id, snapshot.partitions.get(&id)).await?;
+                self.lags.landed(id, landed.position.offset);
+                if lost.iter().all(|range| range.partition != id) {
+                    telemetry::landed(&stream.name, [(id, &landed)]);
+                    let partition = self.open(id, landed).await?;
+                    self.partitions.insert(id, partition);
                 }
-                let landed = match snapshot.partitions.get(&partition) {
-                    Some(landed) => *landed,
-                    None => LandedPartition::starting_at(self.parts.history.landed(&stream, partition).await?),
-                };
-                let (log, history) = (self.parts.log.clone(), self.parts.history.clone());
-                self.lags.landed(partition, landed.position.offset);
-                telemetry::landed(&stream.name, [(partition, &landed)]);
-                let reader = EpochReader::open(log, history, stream.clone(), partition, landed.position).await?;
-                self.partitions.insert(partition, PartitionBuffer::new(reader, landed));
             }
         }
+        self.halted.observe(&stream.name, bounds.keys().copied(), &lost, now_ms);
         self.partitions_checked_ms = Some(now_ms);
         Ok(())
     }
 
-    /// Reads one step of every partition.
-    async fn read(&mut self) -> Result<u64, BatchError> {
+    /// What has landed of a partition.
+    async fn landed(&self, id: PartitionId, landed: Option<&LandedPartition>) -> Result<LandedPartition, BatchError> {
+        match landed {
+            Some(landed) => Ok(*landed),
+            None => {
+                let epoch = self.parts.cuts.first_epoch(&self.stream().name, id).await?;
+                Ok(LandedPartition::starting_at(ReaderPosition { offset: Offset(0), epoch }))
+            }
+        }
+    }
+
+    async fn open(&self, id: PartitionId, landed: LandedPartition) -> Result<PartitionBuffer, BatchError> {
+        let (log, history, stream) = (self.parts.log.clone(), self.parts.history.clone(), self.stream().clone());
+        Ok(PartitionBuffer::new(EpochReader::open(log, history, stream, id, landed.position).await?, landed))
+    }
+
+    /// Reads one step of every partition. Gives the number of records, and the partitions whose next record the log has let go of.
+    async fn read(&mut self) -> Result<(u64, Vec<PartitionId>), BatchError> {
         let limit = ReadLimit { records: self.limits.step_records, bytes: self.limits.step_bytes, wait: Duration::ZERO };
-        let steps = try_join_all(self.partitions.values_mut().map(|partition| partition.reader.next(limit))).await?;
+        let steps = join_all(self.partitions.values_mut().map(|partition| partition.reader.next(limit))).await;
         let stream = self.master.stream().clone();
         let event_time = stream.columns[stream.event_time].name.as_str();
-        let mut records = 0;
-        for (partition, step) in self.partitions.values_mut().zip(steps) {
+        let (mut records, mut lost) = (0, Vec::new());
+        for ((id, partition), step) in self.partitions.iter_mut().zip(steps) {
+            let step = match step {
+                Ok(step) => step,
+                Err(LogError::OutOfRange { wanted, start, .. }) if wanted < start => {
+                    lost.push(*id);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             records += step.to.offset.0 - step.from.offset.0;
             self.buffered.rows += step.rows.num_rows() as u64;
             self.buffered.bytes += step.rows.get_array_memory_size();
@@ -211,7 +247,7 @@ impl Landing {
             self.buffered.since_ms = self.parts.context.clock.now_ms();
         }
         self.buffered.records += records;
-        Ok(records)
+        Ok((records, lost))
     }
 
     /// Quarantine, file, positions of cuts, commit: in this order, so that whatever a commit speaks of is there.
@@ -227,7 +263,7 @@ impl Landing {
         for (id, (cut, begins)) in cuts.collect::<Vec<_>>() {
             self.parts.cuts.record_position(&self.stream().name, cut, id, begins).await?;
         }
-        let snapshot = self.master.commit(&Change { adds, removes: Vec::new(), advances }).await?;
+        let snapshot = self.master.commit(&Change { adds, advances, ..Change::default() }).await?;
         self.partitions.values_mut().for_each(PartitionBuffer::committed);
         self.buffered = Buffered::default();
         for (id, partition) in &self.partitions {

@@ -1,11 +1,13 @@
 //! The actions of Delta's commit log that the master dataset uses, as their JSON lines.
 //!
 //! The format is the protocol's (reader version 1, writer version 2), so that Spark, Trino, DuckDB and Polars read the master
-//! dataset as a table. Positions and counters ride in `txn` actions, in the same commit as the rows they belong to.
+//! dataset as a table. Positions and counters ride in `txn` actions, in the same commit as the rows they belong to; so do losses that
+//! were accepted, which stay for good.
 
 use std::collections::BTreeMap;
 
-use riomar_schemas::PartitionId;
+use riomar_event_log::Loss;
+use riomar_schemas::{Epoch, Offset, PartitionId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -127,6 +129,54 @@ impl Line {
         };
         landed.numbers().map(line).collect()
     }
+
+    /// One `txn` action for each number of a loss.
+    pub(super) fn loss(partition: PartitionId, loss: &Loss) -> Vec<Self> {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let numbers = [
+            ("to", signed(loss.to.0)),
+            ("epoch_before", signed(loss.epoch_before.0)),
+            ("epoch", signed(loss.epoch.0)),
+            ("accepted_at_ms", loss.accepted_at_ms),
+        ];
+        let line = |(what, version): (&str, i64)| {
+            let txn = Txn { app_id: format!("riomar/{partition}/{LOSS}{}/{what}", loss.from), version };
+            Self { txn: Some(txn), ..Self::default() }
+        };
+        numbers.into_iter().map(line).collect()
+    }
+
+    /// Tells of losses in the commit that accepts them, for whoever reads the table's history.
+    pub(super) fn with_lost<'a>(mut self, losses: impl Iterator<Item = (&'a PartitionId, &'a Loss)>) -> Self {
+        let lost: Vec<_> = losses.map(|(id, loss)| json!({"partition": id, "from": loss.from, "to": loss.to})).collect();
+        if let Some(info) = self.commit_info.as_mut().filter(|_| !lost.is_empty()) {
+            info["riomarLost"] = lost.into();
+        }
+        self
+    }
+}
+
+/// What the app id of a loss's number has behind the partition, before the first offset lost.
+pub(super) const LOSS: &str = "loss/";
+
+/// Takes over one number of a loss, if it is one; numbers of later versions are passed over.
+pub(super) fn set_loss(losses: &mut Vec<Loss>, what: &str, number: i64) -> bool {
+    let Some((from, what)) = what.strip_prefix(LOSS).and_then(|rest| rest.split_once('/')) else { return false };
+    let Ok(from) = from.parse().map(Offset) else { return false };
+    let unsigned = u64::try_from(number).unwrap_or_default();
+    let place = losses.partition_point(|loss| loss.from < from);
+    if losses.get(place).is_none_or(|loss| loss.from != from) {
+        let unknown = Loss { from, to: from, epoch_before: Epoch(0), epoch: Epoch(0), accepted_at_ms: 0 };
+        losses.insert(place, unknown);
+    }
+    match what {
+        "to" => losses[place].to = Offset(unsigned),
+        "epoch_before" => losses[place].epoch_before = Epoch(unsigned),
+        "epoch" => losses[place].epoch = Epoch(unsigned),
+        "accepted_at_ms" => losses[place].accepted_at_ms = number,
+        _ => {}
+    }
+    true
 }
 
 /// The partition and the kind of number in the app id of a `txn` action, if it is one of ours.

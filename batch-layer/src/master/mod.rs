@@ -18,6 +18,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use object_store::path::Path;
+use riomar_event_log::Loss;
 use riomar_schemas::{Name, Offset, PartitionId, Stream, paths};
 use tokio::sync::Mutex;
 
@@ -56,6 +57,8 @@ pub struct Change {
     pub removes: Vec<String>,
     /// Partitions that the new files take further; refused if one is not where it started from.
     pub advances: BTreeMap<PartitionId, Advance>,
+    /// What the advances pass over because the log has lost it, and that was accepted.
+    pub losses: BTreeMap<PartitionId, Loss>,
 }
 
 /// How far a change takes a partition.
@@ -87,8 +90,9 @@ impl Change {
 
     fn lines(&self, commit: &str, event_time: &str, now_ms: i64) -> Vec<Line> {
         let (operation, data_change) = if self.removes.is_empty() { ("WRITE", true) } else { ("OPTIMIZE", false) };
-        let mut lines = vec![Line::commit_info(operation, commit, now_ms)];
+        let mut lines = vec![Line::commit_info(operation, commit, now_ms).with_lost(self.losses.iter())];
         lines.extend(self.advances.iter().flat_map(|(partition, advance)| Line::landed(*partition, &advance.to)));
+        lines.extend(self.losses.iter().flat_map(|(partition, loss)| Line::loss(*partition, loss)));
         lines.extend(self.removes.iter().map(|name| Line::remove(name, now_ms)));
         lines.extend(self.adds.iter().map(|file| Line::add(file, data_change, event_time)));
         lines
@@ -139,6 +143,19 @@ impl Master {
         let snapshot = self.catch_up(base).await?;
         *newest = Some(Newest { snapshot: snapshot.clone(), at_ms });
         Ok(snapshot)
+    }
+
+    /// A version that was the newest at most so long ago, in milliseconds; never one before what this value has given or committed.
+    ///
+    /// # Errors
+    /// As [`Self::snapshot`].
+    pub async fn recent(&self, age_max_ms: i64) -> Result<Arc<MasterSnapshot>, BatchError> {
+        if let Some(seen) = self.newest.lock().await.as_ref()
+            && self.context.clock.now_ms() - seen.at_ms < age_max_ms
+        {
+            return Ok(seen.snapshot.clone());
+        }
+        self.snapshot().await
     }
 
     /// Commits a change to the newest version and gives the version that holds it.

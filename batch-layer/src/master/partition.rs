@@ -14,6 +14,8 @@ pub struct LandedPartition {
     pub duplicates: u64,
     /// Records that did not decode; they are in quarantine.
     pub undecodable: u64,
+    /// Offsets that the log lost before they landed, and that were passed over because their loss was accepted.
+    pub lost: u64,
     /// Kept events that were late.
     pub late: u64,
     /// How far the latest of the late events was behind, in milliseconds.
@@ -38,6 +40,7 @@ impl LandedPartition {
             ("landed", signed(self.landed)),
             ("duplicates", signed(self.duplicates)),
             ("undecodable", signed(self.undecodable)),
+            ("lost", signed(self.lost)),
             ("late", signed(self.late)),
             ("lateness_max_ms", signed(self.lateness_max_ms)),
         ]
@@ -54,6 +57,7 @@ impl LandedPartition {
             "landed" => self.landed = unsigned,
             "duplicates" => self.duplicates = unsigned,
             "undecodable" => self.undecodable = unsigned,
+            "lost" => self.lost = unsigned,
             "late" => self.late = unsigned,
             "lateness_max_ms" => self.lateness_max_ms = unsigned,
             "event_time_max_us" => self.event_time_max_us = Some(number),
@@ -73,6 +77,7 @@ mod tests {
             landed: 5,
             duplicates: 1,
             undecodable: 1,
+            lost: 4,
             late: 3,
             lateness_max_ms: 90_000,
             event_time_max_us: Some(-1),

@@ -8,13 +8,14 @@ use datafusion::{
     logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit},
     prelude::ident,
 };
+use riomar_event_log::Loss;
 use riomar_schemas::{
     Epoch, Offset, PartitionId, ReaderPosition, Stream, paths,
     stream::{EPOCH, OFFSET, PARTITION},
 };
 
 use super::{
-    action::{Line, parse_app_id},
+    action::{LOSS, Line, parse_app_id, set_loss},
     data_file::{DataFile, FileStats},
     partition::LandedPartition,
 };
@@ -32,6 +33,8 @@ pub struct MasterSnapshot {
     pub version: u64,
     /// What has landed of each partition; a partition that nothing has landed of is absent.
     pub partitions: BTreeMap<PartitionId, LandedPartition>,
+    /// What the log lost before it landed, by partition and in order of offsets; only what was accepted.
+    pub losses: Arc<BTreeMap<PartitionId, Vec<Loss>>>,
     /// The files that hold the rows, by name.
     pub files: BTreeMap<String, DataFile>,
     /// Files that no longer belong to the dataset, with the time at which they were removed, in milliseconds since 1970-01-01 UTC.
@@ -88,6 +91,7 @@ impl MasterSnapshot {
             stream,
             version: 0,
             partitions: BTreeMap::new(),
+            losses: Arc::default(),
             files: BTreeMap::new(),
             removed: Arc::default(),
             schema_text: String::new(),
@@ -105,6 +109,12 @@ impl MasterSnapshot {
     #[must_use]
     pub fn position(&self, partition: PartitionId) -> ReaderPosition {
         self.partitions.get(&partition).map(|landed| landed.position).unwrap_or_default()
+    }
+
+    /// What was lost of a partition, in order of offsets.
+    #[must_use]
+    pub fn losses_of(&self, partition: PartitionId) -> &[Loss] {
+        self.losses.get(&partition).map_or(&[], Vec::as_slice)
     }
 
     /// A plan that reads the selected rows in the stream's row schema, in no particular order.
@@ -135,7 +145,13 @@ impl MasterSnapshot {
         if let Some(txn) = line.txn
             && let Some((partition, what)) = parse_app_id(&txn.app_id)
         {
-            self.partitions.entry(partition).or_default().set(what, txn.version);
+            let is_loss = what.starts_with(LOSS) && {
+                let losses = Arc::make_mut(&mut self.losses).entry(partition).or_default();
+                set_loss(losses, what, txn.version)
+            };
+            if !is_loss {
+                self.partitions.entry(partition).or_default().set(what, txn.version);
+            }
         }
         if let Some(add) = line.add {
             let event_time = self.stream.columns[self.stream.event_time].name.as_str();

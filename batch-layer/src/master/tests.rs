@@ -21,7 +21,7 @@ fn landing_of(number: u64) -> Change {
     let position = ReaderPosition { offset: Offset(number + 1), epoch: Epoch(0) };
     let to = LandedPartition { landed: number + 1, event_time_max_us: Some(-5), ..LandedPartition::starting_at(position) };
     let advance = Advance { from: Offset(number), to };
-    Change { adds: vec![file(number)], removes: Vec::new(), advances: BTreeMap::from([(PartitionId(0), advance)]) }
+    Change { adds: vec![file(number)], advances: BTreeMap::from([(PartitionId(0), advance)]), ..Change::default() }
 }
 
 async fn assert_delta_reads_the_same(store: Arc<dyn ObjectStore>, snapshot: &MasterSnapshot) {

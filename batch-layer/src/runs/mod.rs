@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use riomar_event_log::Log;
 use riomar_schemas::{Catalog, Epoch, Name, Offset, PartitionId, View};
 use uuid::Uuid;
 
@@ -22,6 +23,7 @@ use crate::{
     error::BatchError,
     generations::{Generations, Publication},
     leadership::{Guard, Leadership},
+    losses,
     master::{Master, MasterSnapshot},
     recompute::{Assignment, Recompute},
     telemetry,
@@ -31,6 +33,8 @@ use crate::{
 const LANDING_POLL: Duration = Duration::from_millis(50);
 /// After how long a cut is appended again to partitions that have not passed it.
 const SEND_AGAIN_AFTER_MS: i64 = 5_000;
+/// How often a run that waits for landing looks whether the log still has what is to land.
+const LOOK_FOR_LOSSES_MS: i64 = 2_000;
 /// How many cuts a run takes when those of other processes overtake its own.
 const CUTS_PER_RUN_MAX: u32 = 5;
 /// How long landing may take to pass a cut.
@@ -43,6 +47,8 @@ pub struct RunParts {
     pub context: Context,
     /// The streams and views.
     pub catalog: Arc<Catalog>,
+    /// The log of the streams.
+    pub log: Arc<dyn Log>,
     /// The master dataset of each stream.
     pub masters: Arc<BTreeMap<Name, Arc<Master>>>,
     /// Where cuts come from.
@@ -189,7 +195,11 @@ impl PendingRun {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(%stream, %error, "the run failed before its views");
+                    match error {
+                        // Landing tells of it, once and not with every run.
+                        BatchError::RecordsLost { .. } => tracing::debug!(%stream, %error, "the run failed before its views"),
+                        _ => tracing::error!(%stream, %error, "the run failed before its views"),
+                    }
                     errors.push(error.to_string());
                 }
             }
@@ -289,14 +299,30 @@ impl RunParts {
         Ok(Err(progress.missing))
     }
 
+    /// Refuses to wait for records that the log has lost.
+    ///
+    /// # Errors
+    /// [`BatchError::RecordsLost`], [`BatchError::Store`], [`BatchError::Log`].
+    pub async fn refuse_lost(&self, stream: &Name) -> Result<(), BatchError> {
+        let losses = losses::find(&self.cuts, self.log.as_ref(), self.master(stream)?).await?;
+        match losses.waiting.first() {
+            None => Ok(()),
+            Some(lost) => {
+                let (stream, partition) = (stream.clone(), lost.partition);
+                Err(BatchError::RecordsLost { stream, partition, from: lost.from, to: lost.to })
+            }
+        }
+    }
+
     /// Waits until landing, which runs elsewhere, has passed the cut.
     ///
     /// # Errors
-    /// [`BatchError::LandingBehind`] after the deadline, and what [`Self::landed_cut`] reports.
+    /// [`BatchError::RecordsLost`] where it cannot; [`BatchError::LandingBehind`] after the deadline, and what [`Self::landed_cut`] reports.
     pub async fn wait_for_landing(&self, stream: &Name, cut: Epoch, deadline_ms: i64) -> Result<LandedCut, BatchError> {
         let clock = &self.context.clock;
         let started_ms = clock.now_ms();
         let mut sent_ms = started_ms;
+        let mut looked_ms = None;
         loop {
             let missing = match self.landed_cut(stream, cut).await? {
                 Ok(landed) => return Ok(landed),
@@ -305,6 +331,10 @@ impl RunParts {
             let now_ms = clock.now_ms();
             if now_ms - started_ms >= deadline_ms {
                 return Err(BatchError::LandingBehind { stream: stream.clone(), cut, waited_ms: now_ms - started_ms, missing });
+            }
+            if looked_ms.is_none_or(|looked_ms| now_ms - looked_ms >= LOOK_FOR_LOSSES_MS) {
+                self.refuse_lost(stream).await?;
+                looked_ms = Some(now_ms);
             }
             if now_ms - sent_ms >= SEND_AGAIN_AFTER_MS {
                 if let Err(error) = self.cuts.send(stream, cut, &missing).await {

@@ -22,7 +22,7 @@ use riomar_schemas::{
 };
 
 use super::{EpochReader, ReadStep};
-use crate::{error::LogError, log::ReadLimit};
+use crate::{error::LogError, history::Loss, log::ReadLimit};
 
 /// The rows between a position and where landing stood.
 pub struct Past {
@@ -32,6 +32,8 @@ pub struct Past {
     pending: VecDeque<Pending>,
     ended: bool,
     landed: ReaderPosition,
+    /// What landing has lost from the position that the rows begin at.
+    losses: Vec<Loss>,
 }
 
 /// The rest of a batch, and what a row of it takes on average.
@@ -82,10 +84,13 @@ impl EpochReader {
         if landed.offset <= self.position.offset {
             return Ok(None);
         }
+        // Behind `landed`: whatever was lost before it is known by now. What has been lost behind it since is none of these rows' matter.
+        let mut losses = self.history.losses(&self.stream, self.partition).await?;
+        losses.retain(|loss| self.position.offset <= loss.from && loss.to <= landed.offset);
         let batches = self.history.rows(&self.stream, self.partition, self.position.offset, landed.offset).await?;
         // Also after an error: what came from the master dataset in part comes from there to its end.
         self.landed = landed.offset;
-        Ok(Some(Past { batches: Mutex::new(batches), pending: VecDeque::new(), ended: false, landed }))
+        Ok(Some(Past { batches: Mutex::new(batches), pending: VecDeque::new(), ended: false, landed, losses }))
     }
 
     /// A step over rows of the master dataset. The last one ends where landing stood.
@@ -109,9 +114,11 @@ impl EpochReader {
         }
         self.ids.enter(to.epoch);
         self.position = to;
+        // No row lies within a loss, so a step has passed it whole or not at all.
+        let losses = past.losses.extract_if(.., |loss| loss.to <= to.offset).collect();
         self.past = (!last).then_some(past);
-        let event_time_max_us = kept.event_time_max_us;
-        Ok(ReadStep { from, to, rows, duplicates: 0, undecodable: Vec::new(), cuts: Vec::new(), event_time_max_us })
+        let (event_time_max_us, undecodable, cuts) = (kept.event_time_max_us, Vec::new(), Vec::new());
+        Ok(ReadStep { from, to, rows, duplicates: 0, undecodable, cuts, event_time_max_us, losses })
     }
 }
 

@@ -253,6 +253,43 @@ async fn what_neither_log_nor_master_dataset_has_is_an_error() {
 }
 
 #[tokio::test]
+async fn what_was_lost_is_passed_over_once_that_is_accepted_and_the_epoch_behind_it_is_new() {
+    // 0 and 1 land; 2 to 4 are lost, a cut among them; behind them a cut that was sent again, a lost id, and a new cut.
+    let records =
+        ["a", "b", "c"].map(event).into_iter().chain([cut(4), event("d"), cut(3), event("c"), event("b"), cut(6), event("e")]);
+    let world = World::new(", dedup_by = 'id', dedup_epochs = 9", records.collect()).await;
+    let landed = world.open(position(0, 0)).await.expect("opens").next(ReadLimit { records: 2, ..ALL }).await.expect("reads");
+    world.master.land(landed.rows, landed.to);
+    let mut before = world.open(position(1, 0)).await.expect("opens");
+    world.log.trim(&world.stream.name, P0, Offset(5)).await.expect("trims");
+    let mut inside = world.open(position(2, 0)).await.expect("opens");
+    for reader in [&mut before, &mut inside] {
+        while reader.position().offset < Offset(2) {
+            assert!(reader.next(ALL).await.expect("what has landed").losses.is_empty());
+        }
+        for _ in 0..2 {
+            let refused = reader.next(ALL).await;
+            assert!(matches!(refused, Err(LogError::OutOfRange { wanted: Offset(2), start: Offset(5), .. })), "{refused:?}");
+        }
+    }
+    let loss = world.master.accept_loss(Offset(5), Epoch(5));
+    let opened = world.open(position(0, 0)).await.expect("opens");
+    for (mut reader, passed) in [(before, 0), (inside, 0), (opened, 2)] {
+        let step = reader.next(ALL).await.expect("passes over it");
+        assert_eq!((rows(&step.rows).len(), step.losses, step.to), (passed, vec![loss], position(5, 5)));
+        let step = reader.next(ALL).await.expect("the log goes on");
+        assert_eq!(rows(&step.rows), [(6, 5), (9, 6)], "the lost id is new, and the cut that was sent again opens nothing");
+        assert_eq!((step.duplicates, step.losses.len(), step.cuts), (1, 0, vec![(Epoch(6), Offset(9))]));
+    }
+    // Whoever begins behind it has nothing to pass over.
+    let step = world.open(position(5, 5)).await.expect("opens").next(ALL).await.expect("reads");
+    assert_eq!((rows(&step.rows).len(), step.losses.len()), (2, 0));
+    for (offset, lost) in [(0, 0), (2, 0), (3, 3), (5, 3), (9, 3)] {
+        assert_eq!(Loss::before(&[loss], Offset(offset)), lost, "before {offset}");
+    }
+}
+
+#[tokio::test]
 async fn a_step_that_failed_can_be_taken_again() {
     let world = World::new(", dedup_by = 'id'", (0..30).map(|n| event(&n.to_string())).collect()).await;
     world.land().await;

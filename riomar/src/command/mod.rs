@@ -1,5 +1,6 @@
 //! The commands: one file each, with its arguments and what it does.
 
+pub mod accept_loss;
 pub mod audit;
 pub mod config;
 pub mod demo;
@@ -85,6 +86,7 @@ async fn run_client(command: Command, clock: Arc<dyn Clock>) -> Result<Outcome, 
         Command::Sql(args) => sql::run(args).await,
         Command::Recompute(args) => recompute::run(args, clock).await,
         Command::Audit(args) => audit::run(args).await,
+        Command::AcceptLoss(args) => accept_loss::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Doctor(args) => doctor::run(args, clock).await,
         Command::Ready(args) => ready::run(args).await,

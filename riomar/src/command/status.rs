@@ -7,7 +7,11 @@ use riomar_schemas::Receipt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{CommandError, Outcome, audit::names};
+use super::{
+    CommandError, Outcome,
+    accept_loss::{Losses, Lost},
+    audit::names,
+};
 use crate::{
     cli::ClientArgs,
     client::{Answer, Client},
@@ -47,6 +51,8 @@ pub struct StreamStatus {
     pub name: String,
     /// Its account.
     pub account: Account,
+    /// What the log lost before it landed.
+    pub losses: Losses,
 }
 
 /// What was received, and what became of it.
@@ -67,6 +73,8 @@ pub struct Account {
     pub duplicates: u64,
     /// Events that have not landed.
     pub in_flight: u64,
+    /// Offsets that were lost before they landed, and whose loss was accepted.
+    pub lost: u64,
     /// Landed events that were late.
     pub late: Late,
     /// Whether both sums come out.
@@ -118,7 +126,7 @@ struct LastAudit {
     equal: bool,
 }
 
-/// Runs `status`; incomplete where the platform is not ready, or where an account does not add up.
+/// Runs `status`; incomplete where the platform is not ready, where records were lost, or where an account does not add up.
 ///
 /// # Errors
 /// A platform that does not answer.
@@ -140,9 +148,14 @@ pub async fn run(args: StatusArgs) -> Result<Outcome, CommandError> {
         let views = views.iter().map(Answer::read).collect::<Result<Vec<ViewStatus>, _>>()?;
         output::print(&format!("{}\n{}", streams_table(&accounts), views_table(&views)))?;
     }
-    let odd: Vec<&str> = accounts.iter().filter(|stream| !stream.account.adds_up).map(|stream| stream.name.as_str()).collect();
+    let halted: Vec<_> = accounts.iter().filter(|stream| !stream.losses.waiting.is_empty()).collect();
+    for stream in &halted {
+        output::note(&stream.told_lost());
+    }
+    let odd = |stream: &&StreamStatus| !stream.account.adds_up && stream.losses.waiting.is_empty();
+    let odd: Vec<&str> = accounts.iter().filter(odd).map(|stream| stream.name.as_str()).collect();
     if odd.is_empty() {
-        return Ok(if ready.is_unready() { Outcome::Incomplete } else { Outcome::Done });
+        return Ok(if ready.is_unready() || !halted.is_empty() { Outcome::Incomplete } else { Outcome::Done });
     }
     output::note(&format!("the account does not add up: {}. Events may be missing; please report this", odd.join(", ")));
     Ok(Outcome::Incomplete)
@@ -164,6 +177,15 @@ impl Readiness {
     }
 }
 
+impl StreamStatus {
+    /// What was lost and not accepted, and what to do.
+    fn told_lost(&self) -> String {
+        let name = output::printable(&self.name);
+        let lost: Vec<_> = self.losses.waiting.iter().map(Lost::told).collect();
+        format!("{name}: the log lost {} before they landed; `riomar accept-loss {name}` says what can be done", lost.join("; "))
+    }
+}
+
 async fn describe(client: &Client, kind: &str) -> Result<Vec<Answer>, CommandError> {
     let mut answers = Vec::new();
     for name in names(client, kind).await? {
@@ -173,8 +195,19 @@ async fn describe(client: &Client, kind: &str) -> Result<Vec<Answer>, CommandErr
 }
 
 fn streams_table(streams: &[StreamStatus]) -> String {
-    let headings =
-        ["stream", "received", "accepted", "quarantined", "rejected", "landed", "duplicates", "in flight", "late", "adds up"];
+    let headings = [
+        "stream",
+        "received",
+        "accepted",
+        "quarantined",
+        "rejected",
+        "landed",
+        "duplicates",
+        "in flight",
+        "lost",
+        "late",
+        "adds up",
+    ];
     let row = |stream: &StreamStatus| {
         let account = &stream.account;
         let numbers =
@@ -185,10 +218,15 @@ fn streams_table(streams: &[StreamStatus]) -> String {
         };
         let mut row = vec![output::printable(&stream.name)];
         row.extend(numbers.map(output::grouped));
-        row.extend([output::grouped(account.in_flight), late, if account.adds_up { "yes" } else { "NO" }.to_owned()]);
+        row.extend([
+            output::grouped(account.in_flight),
+            output::grouped(account.lost),
+            late,
+            if account.adds_up { "yes" } else { "NO" }.to_owned(),
+        ]);
         row
     };
-    output::table(&headings, &[1, 2, 3, 4, 5, 6, 7, 8], streams.iter().map(row))
+    output::table(&headings, &[1, 2, 3, 4, 5, 6, 7, 8, 9], streams.iter().map(row))
 }
 
 fn views_table(views: &[ViewStatus]) -> String {
@@ -305,7 +343,16 @@ mod tests {
     #[test]
     fn an_account_that_does_not_add_up_stands_out() {
         let account = Account { received: 5, accepted: 5, landed: 4, ..Account::default() };
-        let table = streams_table(&[StreamStatus { name: "s".to_owned(), account }]);
+        let table = streams_table(&[StreamStatus { name: "s".to_owned(), account, ..StreamStatus::default() }]);
         assert!(table.contains("NO"), "{table}");
+    }
+
+    #[test]
+    fn what_the_log_lost_is_told_with_what_to_do() {
+        let text = r#"{"name":"s","account":{"lost":7},"losses":{"waiting":[{"partition":2,"from":5,"to":9,"offsets":4}],"accepted":[]}}"#;
+        let stream: StreamStatus = serde_json::from_str(text).expect("stream");
+        let told = stream.told_lost();
+        assert!(told.contains("offsets 5 to 9 of partition 2") && told.contains("riomar accept-loss s"), "{told}");
+        assert!(streams_table(&[stream]).contains('7'));
     }
 }

@@ -100,7 +100,9 @@ impl Platform {
                 Ok(landed) => return Ok(landed),
                 Err(partitions) => missing = partitions,
             }
-            self.land_step().await?;
+            if self.land_step().await? == 0 {
+                parts.refuse_lost(stream).await?;
+            }
         }
         Err(BatchError::LandingBehind { stream: stream.clone(), cut, waited_ms: 0, missing })
     }

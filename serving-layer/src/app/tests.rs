@@ -359,9 +359,10 @@ async fn openapi_has_every_route() {
 }
 
 /// Where routes are declared.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     include_str!("../audit.rs"),
     include_str!("../ingestion.rs"),
+    include_str!("../losses.rs"),
     include_str!("../metrics.rs"),
     include_str!("../openapi.rs"),
     include_str!("../probes.rs"),

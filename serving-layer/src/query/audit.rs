@@ -9,7 +9,7 @@ use riomar_batch_layer::{
     audit::{AuditKind, AuditReport, Served},
     master::{MasterSnapshot, RowSelection},
 };
-use riomar_event_log::Clock;
+use riomar_event_log::{Clock, Loss};
 use riomar_schemas::{
     HandOver, Offset, PartitionId, View,
     receipt::{Degradation, ViewReceipt},
@@ -39,6 +39,10 @@ impl QueryEngine {
         let states = merge(view, self.batch_states(&snapshot)?, realtime_states(&snapshot)?)?;
         let receipt = &snapshot.receipt;
         let master = self.landed(view, receipt, clock).await?;
+        if !snapshot.lost_nothing_since(&master) {
+            let detail = "the loss of events of the answer was accepted while they were waited for: try again";
+            return Err(QueryError::Unavailable(detail.to_owned()));
+        }
         let events = receipt.through.iter().map(|(partition, through)| RowSelection {
             partition: Some(*partition),
             offsets: Some(Offset(0)..*through),
@@ -61,6 +65,7 @@ impl QueryEngine {
     /// [`QueryError`]; differences are no error but a result.
     pub async fn audit_hand_over(&self, view: &Arc<View>) -> Result<Option<Arc<AuditReport>>, QueryError> {
         let Some(manifest) = self.batch.generations().current(view).await? else { return Ok(None) };
+        let master = self.batch.master(&view.stream().name)?.snapshot().await?;
         let hand_over = HandOver::from(manifest.as_ref());
         let taken_over = hand_over.previous_cut..hand_over.cut;
         let mut events = Vec::new();
@@ -71,7 +76,9 @@ impl QueryEngine {
             let Ok(Some(mut part)) = read else { return Ok(None) };
             let holds = |lowest| lowest <= taken_over.start || lowest <= first_epoch;
             let entry = &part.entry;
-            if !holds(entry.floor) || !holds(entry.start) || entry.position.offset < hand_over.position(*partition) {
+            let lost = Loss::before(master.losses_of(*partition), entry.position.offset);
+            let behind = entry.position.offset < hand_over.position(*partition);
+            if !holds(entry.floor) || !holds(entry.start) || behind || entry.lost != lost {
                 return Ok(None);
             }
             part.states.retain(|state| state.epoch < taken_over.end);
@@ -79,7 +86,6 @@ impl QueryEngine {
             events.push(RowSelection { partition: Some(*partition), ..RowSelection::epochs(taken_over.clone()) });
         }
         let plan = merge(view, None, scan_states(view, &states)?)?;
-        let master = self.batch.master(&view.stream().name)?.snapshot().await?;
         let served =
             Served { kind: AuditKind::HandOver, generation: manifest.generation, cut: manifest.cut, events, states: plan };
         Ok(Some(self.batch.audits().run(view, &master, served).await?))

@@ -2,6 +2,10 @@
 //!
 //! First the hand-over is read (generation *g* ends at cut *n*), then the realtime entry of each partition. [`decide`] says what an
 //! entry is good for. Event time and clocks play no part: the cut is a position in the log.
+//!
+//! Losses that were accepted are read behind the hand-over as well. An answer counts those that it knows of in every partition, and an
+//! entry whose states hold what was lost is good for nothing. So an answer is one of before an acceptance or one of after it; one of
+//! before is given for a second at the most, and never with a generation of after.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,9 +14,9 @@ use std::{
 
 use chrono::{DateTime, SecondsFormat};
 use datafusion::execution::memory_pool::MemoryPool;
-use futures::future::try_join_all;
-use riomar_batch_layer::BatchLayer;
-use riomar_event_log::Log;
+use futures::future::{try_join, try_join_all};
+use riomar_batch_layer::{BatchLayer, losses::LOSSES_SEEN_MAX_MS, master::MasterSnapshot};
+use riomar_event_log::{Log, Loss};
 use riomar_schemas::{
     Epoch, GenerationManifest, HandOver, Offset, PartitionId, View,
     receipt::{Degradation, ViewReceipt},
@@ -41,6 +45,18 @@ pub(super) struct ViewSnapshot {
     pub(super) realtime: Vec<States>,
     pub(super) receipt: ViewReceipt,
     pub(super) degraded: Vec<Degradation>,
+    /// The master dataset whose losses the answer counts.
+    pub(super) counted: Arc<MasterSnapshot>,
+}
+
+impl ViewSnapshot {
+    /// Whether `master` knows of nothing lost among the events that the receipt names beside what was known here.
+    pub(super) fn lost_nothing_since(&self, master: &MasterSnapshot) -> bool {
+        self.receipt.through.iter().all(|(partition, through)| {
+            let lost = |master: &MasterSnapshot| Loss::before(master.losses_of(*partition), *through);
+            lost(master) == lost(&self.counted)
+        })
+    }
 }
 
 /// What was seen of one partition.
@@ -52,6 +68,8 @@ struct Observed<'a> {
     first_epoch: Epoch,
     /// The entry, or why there is none to be had.
     entry: Result<Option<&'a Entry>, &'a Lack>,
+    /// What the partition has lost.
+    losses: &'a [Loss],
     /// Whether the hand-over was read again since the entry was found to be ahead of it.
     read_again: bool,
 }
@@ -73,7 +91,7 @@ enum Decision {
     Take { through: Offset },
     /// Take the batch view alone; the answer reaches the cut.
     BatchOnly { code: &'static str, detail: String },
-    /// A newer generation was published meanwhile: read the hand-over again.
+    /// A newer generation was published meanwhile, or the entry knows of other losses: read the hand-over again.
     ReadAgain,
 }
 
@@ -99,7 +117,23 @@ fn decide(observed: &Observed<'_>) -> Decision {
         }
         return Decision::ReadAgain;
     }
+    if entry.lost != Loss::before(observed.losses, entry.position.offset) {
+        if observed.read_again {
+            return batch_only(
+                "realtime_rebuilding",
+                "the realtime view holds events whose loss was accepted; it is being rebuilt without them",
+            );
+        }
+        return Decision::ReadAgain;
+    }
     Decision::Take { through: entry.position.offset.max(observed.cut_position) }
+}
+
+/// What was seen of a view beside its realtime entries.
+struct Seen {
+    generation: Option<Arc<GenerationManifest>>,
+    hand_over: HandOver,
+    counted: Arc<MasterSnapshot>,
 }
 
 /// Takes snapshots of views.
@@ -135,10 +169,12 @@ impl Snapshots {
         for _ in 0..ATTEMPTS_MAX {
             let generation = self.batch.generations().current(view).await?;
             let hand_over = generation.as_deref().map(HandOver::from).unwrap_or_default();
-            let parts = self.read(view, &partitions, hand_over.cut).await?;
+            let counted = self.losses(view, generation.as_deref(), seen_ahead.is_some());
+            let (counted, parts) = try_join(counted, self.read(view, &partitions, hand_over.cut)).await?;
             let read_again = seen_ahead == Some(hand_over.generation);
             let decisions = partitions.iter().zip(&first_epochs).zip(&parts).map(|((partition, first_epoch), part)| {
                 decide(&Observed {
+                    losses: counted.losses_of(*partition),
                     cut: hand_over.cut,
                     cut_position: hand_over.position(*partition),
                     first_epoch: *first_epoch,
@@ -151,9 +187,26 @@ impl Snapshots {
                 seen_ahead = Some(hand_over.generation);
                 continue;
             }
-            return Ok(self.assemble(view, generation, &hand_over, &partitions, decisions, parts));
+            let seen = Seen { generation, hand_over, counted };
+            return Ok(self.assemble(view, seen, &partitions, decisions, parts));
         }
         Err(QueryError::Unavailable("generations are published faster than they can be read".to_owned()))
+    }
+
+    /// The master dataset, for what its stream has lost: as it was a moment ago at the most, or as it is now, and never older than
+    /// the generation.
+    async fn losses(
+        &self,
+        view: &View,
+        generation: Option<&GenerationManifest>,
+        now: bool,
+    ) -> Result<Arc<MasterSnapshot>, QueryError> {
+        let master = self.batch.master(&view.stream().name)?;
+        let seen = if now { master.snapshot().await? } else { master.recent(LOSSES_SEEN_MAX_MS).await? };
+        match generation {
+            Some(generation) if seen.version < generation.master_version => Ok(master.snapshot().await?),
+            _ => Ok(seen),
+        }
     }
 
     async fn read(&self, view: &Arc<View>, partitions: &[PartitionId], cut: Epoch) -> Result<Vec<Part>, QueryError> {
@@ -180,12 +233,12 @@ impl Snapshots {
     fn assemble(
         &self,
         view: &Arc<View>,
-        generation: Option<Arc<GenerationManifest>>,
-        hand_over: &HandOver,
+        seen: Seen,
         partitions: &[PartitionId],
         decisions: Vec<Decision>,
         parts: Vec<Part>,
     ) -> ViewSnapshot {
+        let Seen { generation, hand_over, counted } = seen;
         let mut through = BTreeMap::new();
         let mut degraded: Vec<Degradation> = Vec::new();
         let mut lacking = |code: &str, detail: String, partition: PartitionId| match degraded
@@ -238,7 +291,7 @@ impl Snapshots {
             through,
             watermark: watermark.map(|time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
         };
-        ViewSnapshot { view: Arc::clone(view), generation, realtime, receipt, degraded }
+        ViewSnapshot { view: Arc::clone(view), generation, realtime, receipt, degraded, counted }
     }
 
     /// Remembers how far an answer reaches, and says whether an earlier one reached further.
@@ -258,7 +311,7 @@ mod tests {
 
     fn entry(offset: u64, start: u64, floor: u64) -> Entry {
         let position = ReaderPosition { offset: Offset(offset), epoch: Epoch(start.max(floor)) };
-        Entry { position, start: Epoch(start), floor: Epoch(floor), event_time_max_us: None, halted: None }
+        Entry { floor: Epoch(floor), start: Epoch(start), ..Entry::fresh(position) }
     }
 
     #[test]
@@ -279,6 +332,7 @@ mod tests {
                 cut_position: Offset(position),
                 first_epoch: Epoch(first_epoch),
                 entry: Ok(Some(&entry)),
+                losses: &[],
                 read_again: false,
             };
             assert_eq!(decide(&observed), expected.unwrap_or(Decision::ReadAgain), "{observed:?}");
@@ -305,11 +359,43 @@ mod tests {
 
     #[test]
     fn without_an_entry_the_answer_ends_at_the_cut() {
-        let observed =
-            Observed { cut: Epoch(5), cut_position: Offset(100), first_epoch: Epoch(0), entry: Ok(None), read_again: false };
+        let observed = Observed {
+            cut: Epoch(5),
+            cut_position: Offset(100),
+            first_epoch: Epoch(0),
+            entry: Ok(None),
+            losses: &[],
+            read_again: false,
+        };
         assert!(matches!(decide(&observed), Decision::BatchOnly { code: "realtime_rebuilding", .. }));
         let refused = Lack { code: "realtime_unavailable", detail: "connection refused".to_owned() };
         let down = Observed { entry: Err(&refused), ..observed };
         assert!(matches!(decide(&down), Decision::BatchOnly { code: "realtime_unavailable", .. }));
+    }
+
+    #[test]
+    fn an_entry_is_taken_when_it_counts_the_losses_that_the_answer_counts() {
+        let (from, to, epoch_before, epoch) = (Offset(110), Offset(115), Epoch(5), Epoch(7));
+        let losses = [Loss { from, to, epoch_before, epoch, accepted_at_ms: 0 }];
+        // what is known to be lost, offset and count of the entry, whether it is taken
+        let cases: [(&[Loss], u64, u64, bool); 7] = [
+            (&losses, 110, 0, true),
+            (&losses, 111, 0, false),
+            (&losses, 120, 0, false),
+            (&losses, 120, 5, true),
+            (&[], 120, 0, true),
+            // It was rebuilt since the losses were read.
+            (&[], 120, 5, false),
+            (&losses, 90, 0, true),
+        ];
+        for (losses, offset, lost, taken) in cases {
+            let entry = Entry { lost, ..entry(offset, 5, 5) };
+            let (cut, cut_position, first_epoch, read_again) = (Epoch(5), Offset(100), Epoch(0), false);
+            let observed = Observed { cut, cut_position, first_epoch, entry: Ok(Some(&entry)), losses, read_again };
+            let expected = if taken { Decision::Take { through: Offset(offset.max(100)) } } else { Decision::ReadAgain };
+            assert_eq!(decide(&observed), expected, "{observed:?}");
+            let again = decide(&Observed { read_again: true, ..observed });
+            assert_eq!(matches!(again, Decision::BatchOnly { code: "realtime_rebuilding", .. }), !taken, "{observed:?}");
+        }
     }
 }

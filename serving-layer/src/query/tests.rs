@@ -147,7 +147,7 @@ async fn fold(platform: &Platform, view: &Arc<View>, groups: usize) {
     let folded = collect(&session, view.fold(rows, Grain::Epoch).expect("a plan")).await.expect("states");
     let states: Vec<_> = folded.iter().flat_map(|batch| encode(view, batch).expect("encoded")).collect();
     let position = |offset| ReaderPosition { offset: Offset(offset), epoch: Epoch(0) };
-    let empty = Entry { position: position(0), start: Epoch(0), floor: Epoch(0), event_time_max_us: None, halted: None };
+    let empty = Entry::fresh(position(0));
     let full = Entry { position: position(groups as u64), ..empty.clone() };
     let store = &platform.services.realtime;
     store.reset(view, PartitionId(0), None, &empty).await.expect("written");

@@ -59,9 +59,11 @@ local function guard_holds(entry, offset, epoch, start)
   return entry.format == FORMAT and entry.offset == offset and entry.epoch == epoch and entry.start == start
 end
 
--- The arguments from ARGV[at] on that tell an entry: offset, epoch, start, floor, event_time_max_us or '', halted after '=' or ''.
+-- The arguments from ARGV[at] on that tell an entry: offset, epoch, start, floor, event_time_max_us or '', halted after
+-- '=' or '', lost.
 local function write_entry(at, floor)
-  redis.call('HSET', KEYS[1], 'format', FORMAT, 'offset', ARGV[at], 'epoch', ARGV[at + 1], 'start', ARGV[at + 2], 'floor', floor)
+  redis.call('HSET', KEYS[1], 'format', FORMAT, 'offset', ARGV[at], 'epoch', ARGV[at + 1], 'start', ARGV[at + 2], 'floor', floor,
+    'lost', ARGV[at + 6])
   if ARGV[at + 4] ~= '' then
     redis.call('HSET', KEYS[1], 'event_time_max_us', ARGV[at + 4])
   else

@@ -64,7 +64,7 @@ impl<'a> Call<'a> {
     pub(super) fn entry(&mut self, entry: &Entry) -> &mut Self {
         self.guard(Some(entry)).floor(entry.floor);
         self.text(&entry.event_time_max_us.map(|time| time.to_string()).unwrap_or_default());
-        self.text(&entry.halted.as_ref().map(|reason| format!("={reason}")).unwrap_or_default())
+        self.text(&entry.halted.as_ref().map(|reason| format!("={reason}")).unwrap_or_default()).number(entry.lost)
     }
 
     pub(super) fn states(&mut self, states: &[EncodedState]) -> &mut Self {
@@ -271,6 +271,8 @@ impl Fields<'_> {
                 None => None,
             },
             halted: self.fields.get("halted").cloned(),
+            // Entries that were written before anything could be lost do not tell.
+            lost: if self.fields.contains_key("lost") { self.number("lost")? } else { 0 },
         };
         Ok((entry, self.groups()?))
     }

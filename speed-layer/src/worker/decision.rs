@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use riomar_event_log::Loss;
 use riomar_schemas::{Epoch, HandOver, Offset, PartitionId, ReaderPosition};
 
 use crate::store::Entry;
@@ -23,6 +24,8 @@ pub struct Observed<'a> {
     pub hand_over: &'a HandOver,
     /// The log's end, where it was read after the entry.
     pub log_end: Option<Offset>,
+    /// The losses that were accepted.
+    pub losses: &'a [Loss],
 }
 
 /// What to do.
@@ -53,6 +56,9 @@ pub enum RebuildReason {
     BehindCut,
     /// The log ends before the entry's position: the entry is of another log's life.
     AheadOfLog,
+    /// The states hold events that the log lost before they landed: their loss was accepted, so they are no longer the stream's. Or they
+    /// were folded knowing of a loss that this master dataset does not know of.
+    HoldsLost,
 }
 
 impl RebuildReason {
@@ -80,6 +86,7 @@ impl RebuildReason {
             Self::LacksEpochs => "lacks_epochs",
             Self::BehindCut => "behind_cut",
             Self::AheadOfLog => "ahead_of_log",
+            Self::HoldsLost => "holds_lost",
         }
     }
 }
@@ -95,6 +102,7 @@ impl fmt::Display for RebuildReason {
             Self::LacksEpochs => "epochs that are still needed were removed",
             Self::BehindCut => "the batch view has overtaken it",
             Self::AheadOfLog => "its position is behind the end of the log",
+            Self::HoldsLost => "it holds events whose loss was accepted",
         })
     }
 }
@@ -102,7 +110,7 @@ impl fmt::Display for RebuildReason {
 /// Decides.
 #[must_use]
 pub fn decide(observed: &Observed<'_>) -> Decision {
-    let Observed { partition, first_epoch, entry, seen, damaged, hand_over, log_end } = *observed;
+    let Observed { partition, first_epoch, entry, seen, damaged, hand_over, log_end, losses } = *observed;
     let covered = hand_over.position(partition);
     let Some(entry) = entry else {
         return Decision::Rebuild(match log_end {
@@ -114,6 +122,10 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
     let needed_from = hand_over.cut.max(first_epoch);
     if damaged {
         Decision::Rebuild(RebuildReason::Damaged)
+    } else if entry.lost != Loss::before(losses, entry.position.offset) {
+        // One that counts more is of a master dataset that was there before this one was restored; or of a worker that heard of a loss
+        // a moment sooner, which costs one rebuild.
+        Decision::Rebuild(RebuildReason::HoldsLost)
     } else if log_end.is_some_and(|end| entry.position.offset > end && covered < entry.position.offset) {
         Decision::Rebuild(RebuildReason::AheadOfLog)
     } else if entry.start > needed_from {
@@ -131,7 +143,8 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
 #[must_use]
 pub fn rebuilt(observed: &Observed<'_>) -> Entry {
     let epoch = observed.hand_over.cut.max(observed.first_epoch);
-    Entry::fresh(ReaderPosition { offset: observed.hand_over.position(observed.partition), epoch })
+    let offset = observed.hand_over.position(observed.partition);
+    Entry { lost: Loss::before(observed.losses, offset), ..Entry::fresh(ReaderPosition { offset, epoch }) }
 }
 
 #[cfg(test)]
@@ -189,7 +202,8 @@ mod tests {
             let log_end = Some(Offset(log_end));
             let (entry, first_epoch) = (entry.as_ref(), Epoch(first_epoch));
             let (seen, damaged) = (false, false);
-            let observed = Observed { partition: PARTITION, first_epoch, entry, seen, damaged, hand_over, log_end };
+            let losses = &[];
+            let observed = Observed { partition: PARTITION, first_epoch, entry, seen, damaged, hand_over, log_end, losses };
             assert_eq!(decide(&observed), expected, "case {number}: {observed:?}");
             let lost = if entry.is_none() { Rebuild(Lost) } else { expected };
             assert_eq!(decide(&Observed { seen: true, ..observed }), lost, "seen before, in case {number}");
@@ -209,7 +223,8 @@ mod tests {
         {
             let (entry, hand_over) = (Some(&halted), &hand_over);
             let (first_epoch, seen, damaged, log_end) = (Epoch(0), true, false, None);
-            let observed = Observed { partition: PARTITION, first_epoch, entry, seen, damaged, hand_over, log_end };
+            let losses = &[];
+            let observed = Observed { partition: PARTITION, first_epoch, entry, seen, damaged, hand_over, log_end, losses };
             assert_eq!(decide(&observed), expected);
         }
     }
@@ -218,11 +233,51 @@ mod tests {
     fn a_rebuild_begins_at_the_cut_or_at_the_first_epoch() {
         let begin = |hand_over: &HandOver, first_epoch| {
             let first_epoch = Epoch(first_epoch);
-            let (entry, seen, damaged, log_end) = (None, false, false, None);
-            rebuilt(&Observed { partition: PARTITION, first_epoch, entry, seen, damaged, hand_over, log_end })
+            let (entry, seen, damaged, log_end, losses) = (None, false, false, None, &[]);
+            rebuilt(&Observed { partition: PARTITION, first_epoch, entry, seen, damaged, hand_over, log_end, losses })
         };
         assert_eq!(begin(&hand_over(4, Some(40)), 0), entry(40, 4, 4, 4));
         assert_eq!(begin(&hand_over(4, None), 6), entry(0, 6, 6, 6));
         assert_eq!(begin(&HandOver::default(), 0), entry(0, 0, 0, 0));
+    }
+
+    #[test]
+    fn states_that_hold_lost_events_are_rebuilt_and_those_that_passed_over_them_are_not() {
+        let loss = |from, to, epoch| {
+            let (from, to, epoch, epoch_before) = (Offset(from), Offset(to), Epoch(epoch), Epoch(3));
+            Loss { from, to, epoch_before, epoch, accepted_at_ms: 0 }
+        };
+        let losses = [loss(40, 50, 7), loss(60, 65, 9)];
+        let hand_over = hand_over(3, Some(30));
+        // the entry's offset, what it knows of, whether it goes on
+        let cases = [
+            (35, 0, true),
+            (40, 0, true),
+            (41, 0, false),
+            (50, 0, false),
+            (50, 10, true),
+            (60, 10, true),
+            (61, 10, false),
+            (70, 0, false),
+            (70, 10, false),
+            (70, 15, true),
+            (50, 15, false),
+        ];
+        for (offset, lost, goes_on) in cases {
+            let entry = Entry { lost, ..entry(offset, 3, 3, 3) };
+            let (first_epoch, seen, damaged, log_end) = (Epoch(0), true, false, None);
+            let (partition, hand_over, losses) = (PARTITION, &hand_over, losses.as_slice());
+            let observed = Observed { partition, first_epoch, entry: Some(&entry), seen, damaged, hand_over, log_end, losses };
+            let expected = if goes_on { Decision::Continue } else { Decision::Rebuild(RebuildReason::HoldsLost) };
+            assert_eq!(decide(&observed), expected, "{entry:?}");
+            let fresh = rebuilt(&observed);
+            assert_eq!((fresh.position.offset, fresh.lost), (Offset(30), 0));
+            assert_eq!(decide(&Observed { entry: Some(&fresh), ..observed }), Decision::Continue);
+        }
+        let later = super::tests::hand_over(8, Some(58));
+        let (first_epoch, entry, seen, damaged, log_end) = (Epoch(0), None, true, false, None);
+        let observed =
+            Observed { partition: PARTITION, first_epoch, entry, seen, damaged, hand_over: &later, log_end, losses: &losses };
+        assert_eq!(rebuilt(&observed).lost, 10, "what the hand-over has passed over");
     }
 }

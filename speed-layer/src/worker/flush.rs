@@ -8,7 +8,7 @@ use arrow::{
     datatypes::{Int64Type, TimestampMicrosecondType},
 };
 use datafusion::{error::DataFusionError, logical_expr::LogicalPlan};
-use riomar_event_log::ReadStep;
+use riomar_event_log::{Loss, ReadStep};
 use riomar_schemas::{
     Epoch, Offset, Stream,
     session::{collect, scan_batches},
@@ -65,7 +65,10 @@ impl Lane {
     async fn fold_and_write(&mut self, parts: &SpeedParts, known: Known, read: &ReadStep) -> Result<Flushed, SpeedError> {
         let rows = rows_from(&read.rows, known.entry.position.offset);
         let event_time_max_us = known.entry.event_time_max_us.max(event_time_max_us(&parts.stream, &rows));
-        let next = Entry { position: read.to, event_time_max_us, ..known.entry.clone() };
+        // A view that is further on than where the loss begins holds events of it, and passing over the rest does not change that.
+        let from = known.entry.position.offset;
+        let lost = read.losses.iter().filter(|loss| from <= loss.from).map(Loss::offsets).sum::<u64>() + known.entry.lost;
+        let next = Entry { position: read.to, event_time_max_us, lost, ..known.entry.clone() };
         let events = rows.num_rows() as u64;
         let flush = if events == 0 { Ok(Some((Vec::new(), BTreeMap::new()))) } else { self.fold(parts, &known, rows).await };
         match flush {

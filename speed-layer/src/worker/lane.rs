@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use riomar_event_log::{LogError, Loss};
 use riomar_schemas::{Epoch, HandOver, ReaderPosition, View};
 
 use super::{
@@ -136,8 +137,8 @@ impl Lane {
                 let bounds = parts.log.bounds(&parts.stream.name, parts.partition).await.map_err(|e| error::log(parts, e))?;
                 log_end = Some(bounds.end);
             }
-            let hand_over = match (parts.history.hand_over(&self.view).await, self.hand_over.take()) {
-                (Ok(hand_over), last) => self.saw(parts, now_ms, hand_over, last),
+            let (hand_over, losses) = match (self.history(parts).await, self.hand_over.take()) {
+                (Ok((hand_over, losses)), last) => (self.saw(parts, now_ms, hand_over, last), losses),
                 // The entry was in line with the last one, and still is.
                 (Err(e), Some(last)) if log_end.is_none() => {
                     self.hand_over_seen_ms = now_ms;
@@ -153,7 +154,8 @@ impl Lane {
             let entry = known.as_ref().map(|known| &known.entry);
             let damaged = entry.zip(self.damaged.as_ref()).is_some_and(|(entry, damaged)| damaged.guards(entry));
             let (partition, seen) = (parts.partition, self.seen);
-            let observed = Observed { partition, first_epoch, entry, seen, damaged, hand_over: &hand_over, log_end };
+            let (hand_over_seen, losses) = (&hand_over, losses.as_slice());
+            let observed = Observed { partition, first_epoch, entry, seen, damaged, hand_over: hand_over_seen, log_end, losses };
             let outcome = match decide(&observed) {
                 Decision::Continue => None,
                 Decision::Rebuild(reason) => Some((reason, rebuilt(&observed))),
@@ -180,6 +182,12 @@ impl Lane {
             SpeedError::HandOver { view, partition, reason }
         });
         self.remove(parts).await
+    }
+
+    /// Where the current generation ends, and what was lost.
+    async fn history(&self, parts: &SpeedParts) -> Result<(HandOver, Vec<Loss>), LogError> {
+        let hand_over = parts.history.hand_over(&self.view).await?;
+        Ok((hand_over, parts.history.losses(&parts.stream, parts.partition).await?))
     }
 
     async fn load(&self, parts: &SpeedParts) -> Result<Option<Known>, SpeedError> {

@@ -4,6 +4,7 @@ mod failures;
 mod flaky;
 mod history;
 mod losses;
+mod lost_log;
 mod random;
 mod scenarios;
 mod world;

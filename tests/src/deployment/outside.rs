@@ -85,19 +85,19 @@ impl Outside {
 
     /// The account of a stream.
     pub async fn account(&self, stream: &str) -> Option<serde_json::Value> {
-        let text = self.get("serve", &format!("/v1/streams/{stream}")).await?;
+        let text = self.found("serve", &format!("/v1/streams/{stream}")).await?;
         Some(serde_json::from_str::<serde_json::Value>(&text).ok()?["account"].take())
     }
 
     /// Whether a process is ready.
     pub async fn is_ready(&self, name: &str) -> bool {
-        self.get(name, "/readyz").await.is_some()
+        self.found(name, "/readyz").await.is_some()
     }
 
     /// The batch process that leads, as far as they say so themselves.
     pub async fn leader(&self) -> Option<&'static str> {
         for (name, _) in PROCESSES.iter().filter(|(_, role)| *role == "batch") {
-            let metrics = self.get(name, "/metrics").await.unwrap_or_default();
+            let metrics = self.found(name, "/metrics").await.unwrap_or_default();
             if metrics.lines().any(|line| line == format!("{LEADS} 1")) {
                 return Some(name);
             }
@@ -105,10 +105,21 @@ impl Outside {
         None
     }
 
-    /// What a process answers with success.
-    async fn get(&self, name: &str, path: &str) -> Option<String> {
+    /// Asks a process for a resource: the status and the body.
+    pub async fn get(&self, name: &str, path: &str) -> Option<(u16, String)> {
         let response = self.http.get(format!("{}{path}", self.url(name))).send().await.ok()?;
-        response.error_for_status().ok()?.text().await.ok()
+        Some((response.status().as_u16(), response.text().await.ok()?))
+    }
+
+    /// What a process answers with success.
+    async fn found(&self, name: &str, path: &str) -> Option<String> {
+        self.get(name, path).await.filter(|(status, _)| *status == 200).map(|(_, text)| text)
+    }
+
+    /// The log, for whoever does to it what its operator might.
+    #[must_use]
+    pub fn log(&self) -> &KafkaLog {
+        &self.log
     }
 
     /// All that the log holds of a stream. Its partitions were there before the first cut.

@@ -8,6 +8,7 @@ mod exactness;
 mod full_disk;
 mod hungry;
 mod kill;
+mod lost_log;
 mod outside;
 mod readme;
 mod redis_faults;

@@ -8,7 +8,7 @@ use rdkafka::{
 use riomar_schemas::{Catalog, Epoch, HandOver, ReaderPosition, Stream, View, decode::IdDigest};
 
 use super::*;
-use crate::{EpochReader, History};
+use crate::{EpochReader, History, Loss};
 
 fn producer(properties: &[(&str, &str)]) -> FutureProducer {
     let mut config = ClientConfig::new();
@@ -252,6 +252,10 @@ impl History for NothingLanded {
         _: Offset,
     ) -> Result<futures::stream::BoxStream<'static, Result<arrow::record_batch::RecordBatch, LogError>>, LogError> {
         Err(LogError::History("nothing has landed".into()))
+    }
+
+    async fn losses(&self, _: &Stream, _: PartitionId) -> Result<Vec<Loss>, LogError> {
+        Ok(Vec::new())
     }
 
     async fn hand_over(&self, _: &View) -> Result<HandOver, LogError> {

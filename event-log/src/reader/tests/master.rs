@@ -24,6 +24,7 @@ pub struct Master(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     landed: ReaderPosition,
+    losses: Vec<Loss>,
     rows: Vec<RecordBatch>,
     chunk_rows: usize,
     /// Batches that the streams which are open may still return before one of them fails.
@@ -33,7 +34,7 @@ struct State {
 
 impl Master {
     pub fn new(landed: ReaderPosition) -> Self {
-        let state = State { landed, rows: Vec::new(), chunk_rows: 1_000, failing: None, rows_asked: 0 };
+        let state = State { landed, losses: Vec::new(), rows: Vec::new(), chunk_rows: 1_000, failing: None, rows_asked: 0 };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -41,6 +42,15 @@ impl Master {
         let mut state = self.state();
         state.rows.push(rows);
         state.landed = to;
+    }
+
+    /// Accepts the loss of what lies between landing and an offset.
+    pub fn accept_loss(&self, to: Offset, epoch: Epoch) -> Loss {
+        let mut state = self.state();
+        let loss = Loss { from: state.landed.offset, to, epoch_before: state.landed.epoch, epoch, accepted_at_ms: 0 };
+        state.losses.push(loss);
+        state.landed = ReaderPosition { offset: to, epoch };
+        loss
     }
 
     pub fn chunk_rows(&self, rows: usize) {
@@ -119,6 +129,10 @@ impl History for Master {
             (0..rows.num_rows()).step_by(step).map(|at| rows.slice(at, step.min(rows.num_rows() - at))).collect();
         let master = self.clone();
         Ok(futures::stream::iter(chunks).map(move |chunk| master.may_fail().map(|()| chunk)).boxed())
+    }
+
+    async fn losses(&self, _: &Stream, _: PartitionId) -> Result<Vec<Loss>, LogError> {
+        Ok(self.state().losses.clone())
     }
 
     async fn hand_over(&self, _: &View) -> Result<HandOver, LogError> {

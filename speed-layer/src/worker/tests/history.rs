@@ -8,7 +8,7 @@ use std::{
 use arrow::{array::StringArray, record_batch::RecordBatch};
 use async_trait::async_trait;
 use futures::{StreamExt, stream, stream::BoxStream};
-use riomar_event_log::{History, LogError};
+use riomar_event_log::{History, LogError, Loss};
 use riomar_schemas::{
     Epoch, EventDecoder, HandOver, Name, Offset, PartitionId, ReaderPosition, Stream, View,
     decode::{IdDigest, RowPosition, id_digests},
@@ -21,6 +21,7 @@ use super::world::Hit;
 pub struct Past {
     pub landed: ReaderPosition,
     pub first_epoch: Epoch,
+    pub losses: Vec<Loss>,
     pub rows: Vec<(Offset, Epoch, Hit)>,
     pub cut_positions: BTreeMap<Epoch, Offset>,
     pub hand_overs: BTreeMap<Name, HandOver>,
@@ -94,6 +95,10 @@ impl History for FakeHistory {
             decoder.keep(RowPosition { partition, offset: *offset, epoch: *epoch, append_time_ms: 0 });
         }
         Ok(stream::iter([Ok(decoder.finish())]).boxed())
+    }
+
+    async fn losses(&self, _: &Stream, _: PartitionId) -> Result<Vec<Loss>, LogError> {
+        Ok(self.past().losses.clone())
     }
 
     async fn hand_over(&self, view: &View) -> Result<HandOver, LogError> {

@@ -12,7 +12,7 @@ use arrow::{
     datatypes::{DataType, Int64Type, TimestampMicrosecondType},
 };
 use datafusion::execution::{SessionState, runtime_env::RuntimeEnv};
-use riomar_event_log::{EmbeddedLog, Log, clock::ManualClock};
+use riomar_event_log::{EmbeddedLog, Log, Loss, clock::ManualClock};
 use riomar_schemas::{
     Catalog, Epoch, Offset, PartitionId, ReaderPosition, View,
     record::RecordBody,
@@ -89,6 +89,8 @@ pub struct World {
     session_state: SessionState,
     pub limits: SpeedLimits,
     catalog: Catalog,
+    /// What the log lost, once that is accepted.
+    loss: Option<Loss>,
 }
 
 impl World {
@@ -128,6 +130,7 @@ impl World {
             session_state: session_state(Arc::new(RuntimeEnv::default()), 1),
             limits,
             catalog,
+            loss: None,
         }
     }
 
@@ -182,6 +185,12 @@ impl World {
         let mut kept_in: HashMap<&str, u64> = HashMap::new();
         let mut kept = Vec::new();
         for (offset, record) in self.records.iter().enumerate().take(through.0 as usize) {
+            if let Some(loss) = self.loss.filter(|loss| loss.from.0 <= offset as u64) {
+                if (offset as u64) < loss.to.0 {
+                    continue;
+                }
+                epoch = epoch.max(loss.epoch.0);
+            }
             match record {
                 Written::Cut(cut) => epoch = epoch.max(*cut),
                 Written::Broken => {}
@@ -212,6 +221,17 @@ impl World {
         }
         past.landed.offset = to;
         past.rows = rows;
+    }
+
+    /// Landing goes on where the log begins now, in an epoch of its own.
+    pub fn accept_loss(&mut self, to: Offset, epoch: Epoch) {
+        let mut past = self.history.past();
+        let ReaderPosition { offset: from, epoch: epoch_before } = past.landed;
+        let loss = Loss { from, to, epoch_before, epoch, accepted_at_ms: 0 };
+        past.losses.push(loss);
+        past.landed = ReaderPosition { offset: to, epoch };
+        drop(past);
+        self.loss = Some(loss);
     }
 
     pub fn land_all(&self) {
