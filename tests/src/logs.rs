@@ -2,8 +2,11 @@
 
 use std::{path::Path, sync::Arc};
 
-use riomar_event_log::{Clock, EmbeddedLog, KafkaLog, KafkaSettings, Log, SystemClock};
+use riomar_event_log::{Clock, EmbeddedLog, KafkaLog, KafkaSettings, Log};
 use riomar_infra::KafkaBroker;
+
+/// How long a call of Kafka may take: a machine may be slow, and that is not what scenarios are about.
+const PATIENCE_MS: u32 = 60_000;
 
 /// Where the log of a scenario is.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ pub(crate) struct OpenLogs {
 }
 
 impl Logs {
-    /// Opens the log; an embedded one stands in this directory and goes by this clock.
+    /// Opens the log, which goes by this clock; an embedded one stands in this directory.
     ///
     /// # Panics
     /// When the directory cannot be used.
@@ -40,9 +43,13 @@ impl Logs {
             }
             Self::Kafka { broker, topic_prefix } => {
                 let connect = || -> Arc<dyn Log> {
-                    let settings = KafkaSettings { topic_prefix: topic_prefix.clone(), ..KafkaSettings::new(broker.bootstrap()) };
-                    // What it waits for is another process, which knows nothing of a clock that stands still.
-                    Arc::new(KafkaLog::connect(settings, Arc::new(SystemClock)).expect("clients of Kafka"))
+                    let settings = KafkaSettings {
+                        topic_prefix: topic_prefix.clone(),
+                        request_timeout_ms: PATIENCE_MS,
+                        delivery_timeout_ms: PATIENCE_MS,
+                        ..KafkaSettings::new(broker.bootstrap())
+                    };
+                    Arc::new(KafkaLog::connect(settings, clock.clone()).expect("clients of Kafka"))
                 };
                 OpenLogs { platforms: [connect(), connect()], own: connect(), embedded: None }
             }

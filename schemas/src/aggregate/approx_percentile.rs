@@ -168,6 +168,13 @@ mod tests {
                 let error = rank_error(&spread(count).map(steps).collect::<Vec<_>>(), rank);
                 assert!(error <= 0.015, "{error} at rank {rank} of {count} values that repeat");
             }
+            // A twelfth of the values is the same one, among others that differ: what is answered at its edge lies beside it.
+            for edge in 0..40 {
+                let below = 0.44 + f64::from(edge) / 500.0;
+                let pile = |x: f64| if (below..below + 1.0 / 12.0).contains(&x) { below } else { x };
+                let error = rank_error(&spread(count).map(pile).collect::<Vec<_>>(), 0.5);
+                assert!(error <= 0.06, "{error} at the median of {count} values, with many equal ones from rank {below}");
+            }
         }
     }
 }

@@ -70,7 +70,7 @@ pub enum Measure {
     Average,
     /// `approx_distinct(x)`: within 5 % or 2, whichever is more.
     Distinct,
-    /// `approx_percentile_cont`: between the exact values at the rank ± 0.1 √(rank (1 - rank)) (and one event).
+    /// `approx_percentile_cont`: between the exact values at the rank ± 0.12 √(rank (1 - rank)) (and one event).
     Percentile(f64),
 }
 
