@@ -9,6 +9,7 @@ mod full_disk;
 mod hungry;
 mod kill;
 mod lost_log;
+mod metrics;
 mod outside;
 mod readme;
 mod redis_faults;
