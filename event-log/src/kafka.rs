@@ -2,7 +2,8 @@
 //!
 //! Appending goes through one idempotent producer that waits for all in-sync replicas ([`producer`]). Reading is by offset alone,
 //! with no consumer group ([`readers`], [`reader`]): positions are saved with what was made of the records, never in Kafka. What a
-//! record looks like is in [`codec`], how a topic must be set up in [`topics`], how processes share partitions in [`members`].
+//! record looks like is in [`codec`], how a topic must be set up in [`topics`], how processes share partitions in [`members`], how
+//! connections are protected in [`security`].
 //!
 //! Offsets at which there is no record (the marks of other producers' transactions, and what those took back) are passed over.
 
@@ -13,6 +14,7 @@ mod members;
 mod producer;
 mod reader;
 mod readers;
+mod security;
 mod settings;
 mod taken;
 mod topics;
@@ -37,6 +39,7 @@ use incidents::{Incidents, Quiet};
 use producer::{Failure, Producer};
 use readers::Readers;
 pub use readers::{IDLE_READER_MS, IDLE_READERS_MAX};
+pub use security::{KafkaClientCertificate, KafkaLogin, KafkaSecurity, KafkaTls, SaslMechanism};
 pub use settings::KafkaSettings;
 use settings::{Client, client_config};
 
@@ -67,7 +70,7 @@ impl KafkaLog {
     /// as soon as it is up they succeed.
     ///
     /// # Errors
-    /// [`LogError::Misconfigured`] where librdkafka refuses the settings.
+    /// [`LogError::Misconfigured`] where a certificate cannot be used, or librdkafka refuses the settings.
     pub fn connect(settings: KafkaSettings, clock: Arc<dyn Clock>) -> Result<Self, LogError> {
         let refused = |error: KafkaError| LogError::Misconfigured(format!("the settings for Kafka are refused: {error}"));
         let settings = Arc::new(settings);

@@ -19,7 +19,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use embedded::EmbeddedLog;
 pub use error::LogError;
 pub use history::{History, Loss};
-pub use kafka::{KafkaLog, KafkaSettings};
+pub use kafka::{KafkaClientCertificate, KafkaLog, KafkaLogin, KafkaSecurity, KafkaSettings, KafkaTls, SaslMechanism};
 pub use log::{APPEND_BYTES_MAX, APPEND_RECORDS_MAX, Log, PartitionBounds, QUEUE_BYTES_MAX, ReadLimit, ReadRecords};
 pub use membership::{Membership, Share};
 pub use reader::{EpochReader, ReadStep};

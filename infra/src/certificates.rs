@@ -7,10 +7,15 @@ use std::{
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
 };
 use tempfile::TempDir;
 
 use crate::error::{Doing, ServiceError};
+
+/// Certificates are good until this year, or were.
+const FAR_YEAR: i32 = 4_000;
+const PAST_YEAR: i32 = 2_020;
 
 /// A CA, a server's certificate for `localhost` and `127.0.0.1`, and a client's certificate.
 #[derive(Debug)]
@@ -24,9 +29,21 @@ impl Certificates {
     /// # Errors
     /// [`ServiceError::Io`] when keys cannot be made or files cannot be written.
     pub fn generate() -> Result<Self, ServiceError> {
+        Self::generate_until(FAR_YEAR)
+    }
+
+    /// As [`Self::generate`], but the server's certificate has long expired.
+    ///
+    /// # Errors
+    /// As [`Self::generate`].
+    pub fn expired() -> Result<Self, ServiceError> {
+        Self::generate_until(PAST_YEAR)
+    }
+
+    fn generate_until(year: i32) -> Result<Self, ServiceError> {
         let directory = TempDir::with_prefix("riomar-certificates-").doing(|| "creating a directory".to_owned())?;
         let certificates = Self { directory };
-        certificates.sign_all().map_err(io::Error::other).doing(|| "generating certificates".to_owned())??;
+        certificates.sign_all(year).map_err(io::Error::other).doing(|| "generating certificates".to_owned())??;
         Ok(certificates)
     }
 
@@ -64,7 +81,7 @@ impl Certificates {
         self.directory.path().join(name)
     }
 
-    fn sign_all(&self) -> Result<Result<(), ServiceError>, rcgen::Error> {
+    fn sign_all(&self, servers_end: i32) -> Result<Result<(), ServiceError>, rcgen::Error> {
         let mut params = CertificateParams::default();
         // Each with a name of its own: one of the same name and another key is refused in another way.
         let name = self.directory.path().file_name().unwrap_or_default().to_string_lossy();
@@ -74,8 +91,8 @@ impl Certificates {
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         // Nodes of a cluster show the server's certificate to each other on both ends.
         let both = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let server = sign(&ca, &["localhost", "127.0.0.1"], both)?;
-        let client = sign(&ca, &[], vec![ExtendedKeyUsagePurpose::ClientAuth])?;
+        let server = sign(&ca, &["localhost", "127.0.0.1"], both, servers_end)?;
+        let client = sign(&ca, &[], vec![ExtendedKeyUsagePurpose::ClientAuth], FAR_YEAR)?;
         let files = [
             (self.ca(), ca.pem()),
             (self.server(), server.0),
@@ -87,15 +104,17 @@ impl Certificates {
     }
 }
 
-/// A certificate for these names, and its key.
+/// A certificate for these names, which is good until a year begins, and its key.
 fn sign(
     ca: &CertifiedIssuer<'_, KeyPair>,
     names: &[&str],
     usages: Vec<ExtendedKeyUsagePurpose>,
+    end: i32,
 ) -> Result<(String, String), rcgen::Error> {
     let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
     params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or("a client"));
     params.extended_key_usages = usages;
+    params.not_after = date_time_ymd(end, 1, 1);
     let key = KeyPair::generate()?;
     Ok((params.signed_by(&key, ca)?.pem(), key.serialize_pem()))
 }

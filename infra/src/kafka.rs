@@ -1,22 +1,28 @@
-//! A Kafka broker for tests: Apache Kafka itself, one node that is broker and controller (KRaft).
+//! A Kafka broker for tests: Apache Kafka itself, one node that is broker and controller (KRaft), with TLS and a user if wanted, and as
+//! a node of a [cluster].
 
+pub mod cluster;
 mod home;
+mod properties;
 
 use std::{
     env, fs,
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
 use tempfile::TempDir;
 
 use crate::{
+    certificates::Certificates,
     error::{Doing, ServiceError},
     process::free_port,
     service::{Attempt, Service},
 };
 use home::Home;
+use properties::Node;
 
 const PROGRAM: &str = "kafka";
 /// For starting and for stopping: a JVM on a busy machine.
@@ -29,6 +35,24 @@ const PREFIX: &str = "riomar-kafka-";
 const OWNER: &str = "owner";
 /// What the broker writes when it takes requests.
 const READY: &str = "Kafka Server started";
+/// Memory for a broker's objects, in MiB; its threads and its code take as much again.
+const HEAP_MIB: u32 = 384;
+
+/// The user of a broker that asks for one.
+pub const USER: &str = "riomar";
+/// The password of [`USER`].
+pub const PASSWORD: &str = "hunter2";
+
+/// How a broker is set up, as far as clients see it.
+#[derive(Debug, Clone, Default)]
+pub struct KafkaOptions {
+    /// Clients use TLS.
+    pub tls: Option<Arc<Certificates>>,
+    /// Whether clients with TLS must show a certificate of the CA.
+    pub client_certificates: bool,
+    /// Whether clients must log in, as [`USER`] with [`PASSWORD`]: by SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN.
+    pub login: bool,
+}
 
 /// A Kafka broker on a free loopback port, with a directory of its own, that is killed when this value is dropped and when the
 /// process ends. It starts within a few seconds and takes about 300 MB, so the tests of one binary share one where they can.
@@ -37,10 +61,30 @@ const READY: &str = "Kafka Server started";
 #[derive(Debug)]
 pub struct KafkaBroker {
     home: Home,
+    options: KafkaOptions,
     directory: TempDir,
-    port: u16,
-    controller_port: u16,
+    number: usize,
+    ports: Ports,
+    /// The controllers' ports of all nodes, in their order.
+    controllers: Vec<u16>,
     service: Service,
+}
+
+/// The ports that a broker listens on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ports {
+    /// For clients.
+    clients: u16,
+    /// For other brokers.
+    inside: u16,
+    /// For controllers.
+    controller: u16,
+}
+
+impl Ports {
+    fn free() -> Result<Self, ServiceError> {
+        Ok(Self { clients: free_port()?, inside: free_port()?, controller: free_port()? })
+    }
 }
 
 impl KafkaBroker {
@@ -49,32 +93,46 @@ impl KafkaBroker {
     /// # Errors
     /// [`ServiceError::Missing`] where Java or Maven is not installed; otherwise what kept it from answering.
     pub fn start() -> Result<Self, ServiceError> {
-        let home = Home::open()?;
-        remove_abandoned(&env::temp_dir());
-        let directory = TempDir::with_prefix(PREFIX).doing(|| "creating a directory".to_owned())?;
-        let owner = directory.path().join(OWNER);
-        fs::write(&owner, std::process::id().to_string()).doing(|| format!("writing {}", owner.display()))?;
-        home.copy_storage(&directory.path().join("data"))?;
-        let service = Service::new(PROGRAM, directory.path().join("output"), DEADLINE);
-        let mut broker = Self { home, directory, port: 0, controller_port: 0, service };
+        Self::start_with(KafkaOptions::default())
+    }
+
+    /// Starts an empty broker with these options, and waits until it answers.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(options: KafkaOptions) -> Result<Self, ServiceError> {
+        let mut broker = Self::prepare(options, 1)?;
         let process = Attempt::repeat(PORTS_MAX, || {
-            (broker.port, broker.controller_port) = (free_port()?, free_port()?);
+            broker.ports = Ports::free()?;
+            broker.controllers = vec![broker.ports.controller];
             broker.attempt()
         })?;
         broker.service.runs_as(process);
         Ok(broker)
     }
 
+    /// A broker that has a directory and no ports yet; its number in its cluster, from 1.
+    fn prepare(options: KafkaOptions, number: usize) -> Result<Self, ServiceError> {
+        let home = Home::open()?;
+        remove_abandoned(&env::temp_dir());
+        let directory = TempDir::with_prefix(PREFIX).doing(|| "creating a directory".to_owned())?;
+        let owner = directory.path().join(OWNER);
+        fs::write(&owner, std::process::id().to_string()).doing(|| format!("writing {}", owner.display()))?;
+        home.copy_storage(&directory.path().join("data"), number, options.login)?;
+        let service = Service::new(PROGRAM, directory.path().join("output"), DEADLINE);
+        Ok(Self { home, options, directory, number, ports: Ports::default(), controllers: Vec::new(), service })
+    }
+
     /// The address for clients: `127.0.0.1:{port}`.
     #[must_use]
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.ports.clients)
     }
 
-    /// The port that it listens on, also while it is stopped.
+    /// The port that it listens on for clients, also while it is stopped.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.ports.clients
     }
 
     /// Where it keeps its data and its output.
@@ -129,45 +187,20 @@ impl KafkaBroker {
     /// Starts it, and waits until it takes requests or has ended.
     fn attempt(&self) -> Result<Attempt, ServiceError> {
         let settings = self.directory().join("server.properties");
-        fs::write(&settings, self.settings()).doing(|| format!("writing {}", settings.display()))?;
-        let mut command = self.home.command("kafka.Kafka");
+        fs::write(&settings, self.node().properties()?).doing(|| format!("writing {}", settings.display()))?;
+        let heap_mib = if self.controllers.len() > 1 { cluster::HEAP_MIB } else { HEAP_MIB };
+        let mut command = self.home.command("kafka.Kafka", heap_mib);
         command.arg(&settings);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.clients));
         self.service.attempt(command, |_| {
             let ready = fs::read_to_string(self.service.output()).is_ok_and(|text| text.contains(READY));
             ready && TcpStream::connect(address).is_ok()
         })
     }
 
-    /// One node with everything replicated once, quick to let members join and leave, and with little memory.
-    fn settings(&self) -> String {
-        let (port, controller_port) = (self.port, self.controller_port);
-        let data = self.directory().join("data");
-        format!(
-            "process.roles=broker,controller\n\
-             node.id=1\n\
-             controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
-             controller.listener.names=CONTROLLER\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
-             log.dirs={}\n\
-             offsets.topic.replication.factor=1\n\
-             offsets.topic.num.partitions=1\n\
-             transaction.state.log.replication.factor=1\n\
-             transaction.state.log.min.isr=1\n\
-             transaction.state.log.num.partitions=1\n\
-             group.initial.rebalance.delay.ms=0\n\
-             group.min.session.timeout.ms=500\n\
-             num.network.threads=2\n\
-             num.io.threads=4\n\
-             num.recovery.threads.per.data.dir=1\n\
-             log.cleaner.threads=1\n\
-             log.cleaner.dedupe.buffer.size=4194304\n\
-             broker.heartbeat.interval.ms=300\n\
-             broker.session.timeout.ms=1500\n",
-            data.display()
-        )
+    fn node(&self) -> Node<'_> {
+        let Self { options, directory, number, ports, controllers, .. } = self;
+        Node { options, directory: directory.path(), number: *number, ports: *ports, controllers }
     }
 }
 
@@ -221,7 +254,8 @@ mod tests {
         assert!(!connects());
         broker.restart().expect("started");
         assert_eq!((broker.port(), connects()), (port, true));
-        let mut other = KafkaBroker { port, ..KafkaBroker::start().expect("started") };
+        let mut other = KafkaBroker::start().expect("started");
+        other.ports.clients = port;
         let error = other.restart().expect_err("the port is taken");
         assert!(matches!(&error, ServiceError::Ended { output, .. } if output.contains("in use")), "{error}");
         drop(broker);

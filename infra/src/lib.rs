@@ -15,7 +15,7 @@ mod service;
 
 pub use certificates::Certificates;
 pub use error::ServiceError;
-pub use kafka::KafkaBroker;
+pub use kafka::{KafkaBroker, KafkaOptions, cluster::KafkaCluster};
 pub use redis::{
     RedisOptions, RedisServer,
     cluster::{RedisCluster, RedisClusterOptions, SlotMove},

@@ -12,6 +12,9 @@ use crate::{clock::Clock, error::LogError};
 /// After this time a cluster that has trouble is spoken of again, in milliseconds.
 const REPEAT_MS: i64 = 300_000;
 
+/// A connection that ends within this time after it was made was not wanted, in milliseconds. It is librdkafka's own time for it.
+const AT_ONCE_MS: u32 = 2_000;
+
 /// Whether the cluster can be reached.
 #[derive(Debug)]
 pub(super) struct Incidents {
@@ -94,8 +97,14 @@ pub(super) struct Watched(pub(super) Arc<Incidents>);
 impl ClientContext for Watched {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         match level {
-            // Comes as an error too.
-            _ if fac == "FAIL" => tracing::debug!(fac, message, "librdkafka"),
+            // Comes as an error too, but for connections that a broker closed without a word.
+            _ if fac == "FAIL" => {
+                tracing::debug!(fac, message, "librdkafka");
+                let reason = message.split_once("]: ").map_or(message, |(_, behind_thread)| behind_thread);
+                if let Some(meaning) = closed(reason) {
+                    self.0.trouble(false, &format!("{meaning}: {reason}"));
+                }
+            }
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
                 tracing::warn!(fac, message, "librdkafka");
             }
@@ -107,11 +116,59 @@ impl ClientContext for Watched {
         use RDKafkaErrorCode as Code;
         match error.rdkafka_error_code() {
             Some(Code::AllBrokersDown) => self.0.trouble(true, reason),
-            Some(Code::BrokerTransportFailure | Code::Resolve | Code::Authentication | Code::SSL | Code::OperationTimedOut) => {
-                self.0.trouble(false, reason);
-            }
+            Some(
+                code @ (Code::BrokerTransportFailure
+                | Code::Resolve
+                | Code::Authentication
+                | Code::SaslAuthenticationFailed
+                | Code::SSL
+                | Code::OperationTimedOut),
+            ) => self.0.trouble(false, &in_our_words(code, reason)),
             _ => tracing::debug!(%error, reason, "librdkafka"),
         }
+    }
+}
+
+/// What librdkafka says, behind what it means where that is not plain: its advice is about properties that are not the user's.
+fn in_our_words(code: RDKafkaErrorCode, reason: &str) -> String {
+    use RDKafkaErrorCode as Code;
+    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    let meaning = match code {
+        Code::Authentication if says(&["mechanism handshake failed"]) => "it does not take this SASL mechanism",
+        Code::Authentication | Code::SaslAuthenticationFailed => "it refuses the user or the password",
+        _ if says(&["certificate verify failed", "Failed to verify broker certificate"]) => {
+            "its certificate has expired, is for another host, or is signed by a CA that is not trusted"
+        }
+        _ if says(&["alert bad certificate", "alert certificate required", "alert handshake failure"]) => {
+            "it asks for another certificate of this client, or for one at all"
+        }
+        _ if says(&["alert unknown ca", "alert certificate unknown", "alert certificate expired"]) => {
+            "it refuses this client's certificate"
+        }
+        _ if says(&["connecting to a PLAINTEXT broker listener?", "wrong version number", "packet length too long"]) => {
+            "it does not speak TLS there"
+        }
+        _ => match closed(reason) {
+            Some(meaning) => meaning,
+            None => return reason.to_owned(),
+        },
+    };
+    format!("{meaning}: {reason}")
+}
+
+/// What it may mean that a broker closed a connection: `… (after 3ms in state UP)`. It says nothing of its own accord.
+fn closed(reason: &str) -> Option<&'static str> {
+    let (_, after) = reason.rsplit_once("(after ")?;
+    let (after_ms, state) = after.split_once("ms in state ")?;
+    if after_ms.parse::<u32>().ok()? >= AT_ONCE_MS {
+        return None;
+    }
+    if state.starts_with("APIVERSION_QUERY") && !reason.contains("ssl://") {
+        Some("it may speak TLS there")
+    } else if state.starts_with("UP") {
+        Some("it may ask for a user")
+    } else {
+        None
     }
 }
 
@@ -156,6 +213,42 @@ mod tests {
         assert_eq!(state.answered(), None, "the others answer, and the trouble is not over");
         assert_eq!(state.trouble(false, "b:2 refused", 30_000), None);
         assert_eq!(state.trouble(false, "b:2 refused", REPEAT_MS), Some(Line::Trouble));
+    }
+
+    #[test]
+    fn refusals_are_told_as_what_they_are() {
+        use RDKafkaErrorCode as Code;
+        for (code, reason, meaning) in [
+            (Code::BrokerTransportFailure, "a:1: Connect to ipv4#1.2.3.4:1 failed: Connection refused", "a:1: Connect"),
+            (
+                Code::Authentication,
+                "a:1: SASL authentication error: Authentication failed",
+                "it refuses the user or the password: a:1",
+            ),
+            (Code::Authentication, "a:1: SASL PLAIN mechanism handshake failed: x", "it does not take this SASL mechanism: a:1"),
+            (
+                Code::SSL,
+                "a:1: SSL handshake failed: error:0A000086::certificate verify failed",
+                "its certificate has expired, is for",
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "a:1: SSL routines::ssl/tls alert bad certificate",
+                "it asks for another certificate of",
+            ),
+            (Code::SSL, "a:1: SSL routines::wrong version number", "it does not speak TLS there"),
+            (Code::BrokerTransportFailure, "a:1: Send failed: Broken pipe (after 3ms in state UP)", "it may ask for a user: a:1"),
+            (Code::BrokerTransportFailure, "a:1: Disconnected (after 2000ms in state UP)", "a:1: Disconnected"),
+            (
+                Code::BrokerTransportFailure,
+                "a:1: Disconnected (after 1ms in state APIVERSION_QUERY)",
+                "it may speak TLS there: a:1",
+            ),
+            (Code::BrokerTransportFailure, "ssl://a:1: Disconnected (after 1ms in state APIVERSION_QUERY)", "ssl://a:1"),
+        ] {
+            let words = in_our_words(code, reason);
+            assert!(words.starts_with(meaning) && words.ends_with(reason), "{words}");
+        }
     }
 
     #[test]

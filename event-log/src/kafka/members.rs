@@ -18,7 +18,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::{KafkaError, KafkaResult},
-    types::RDKafkaRespErr,
+    types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use riomar_schemas::{Name, PartitionId};
 use tokio::sync::{oneshot, watch};
@@ -48,10 +48,11 @@ pub(super) fn join(config: &ClientConfig, group: &str, topics: HashMap<String, N
     std::thread::Builder::new()
         .name("kafka-member".to_owned())
         .spawn(move || {
+            let mut told = None;
             while !left.load(Ordering::Relaxed) {
                 // There are no records, and trouble with the cluster shows in the share.
                 if let Some(Err(error)) = consumer.poll(TURN) {
-                    tracing::debug!(%error, "a member of a consumer group");
+                    consumer.context().trouble(&error, &mut told);
                 }
             }
             consumer.context().share.send_replace(Share::new());
@@ -82,6 +83,19 @@ struct Member {
 }
 
 impl Member {
+    /// What the group's coordinator refuses it refuses until somebody allows it, and nothing else tells of that: it is told once.
+    fn trouble(&self, error: &KafkaError, told: &mut Option<RDKafkaErrorCode>) {
+        use RDKafkaErrorCode as Code;
+        let group = &self.group;
+        match error.rdkafka_error_code() {
+            Some(code @ (Code::GroupAuthorizationFailed | Code::TopicAuthorizationFailed)) if *told != Some(code) => {
+                *told = Some(code);
+                tracing::warn!(group, %error, "Kafka gives this process no share: allow its user to read the group and the topics");
+            }
+            _ => tracing::debug!(group, %error, "a member of a consumer group"),
+        }
+    }
+
     fn streams(&self, partitions: &TopicPartitionList) -> Share {
         let place = |topic: &str, partition| Some((self.topics.get(topic)?.clone(), PartitionId(u32::try_from(partition).ok()?)));
         partitions.elements().iter().filter_map(|element| place(element.topic(), element.partition())).collect()

@@ -1,10 +1,8 @@
 //! How to reach a cluster, and what its clients are told.
 
-use std::{collections::BTreeMap, fmt};
-
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
-use super::{RECORD_BYTES_MAX, TOPIC_BYTES_MAX};
+use super::{KafkaSecurity, RECORD_BYTES_MAX, TOPIC_BYTES_MAX};
 use crate::{error::LogError, log::QUEUE_BYTES_MAX};
 
 /// Bytes of records that a reader holds ready; it fetches no more above it, though always whole batches.
@@ -18,7 +16,7 @@ const MEMBER_REFRESH_MS: u32 = 2_000;
 const HEARTBEAT_MS_MAX: u32 = 3_000;
 
 /// How to reach a Kafka cluster, and how to use it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaSettings {
     /// The brokers to ask first, as `host:port`, with commas between them.
     pub brokers: String,
@@ -36,9 +34,8 @@ pub struct KafkaSettings {
     pub request_timeout_ms: u32,
     /// How long an append may take, in milliseconds. Default: 30 s.
     pub delivery_timeout_ms: u32,
-    /// More settings for all clients, by their names in librdkafka, such as `sasl.username`. Default: none. This build of librdkafka
-    /// knows SASL/PLAIN, but neither TLS nor SCRAM, and says so when it is asked for them.
-    pub client_properties: BTreeMap<String, String>,
+    /// How connections to brokers are protected. Default: not at all.
+    pub security: KafkaSecurity,
 }
 
 impl KafkaSettings {
@@ -53,29 +50,13 @@ impl KafkaSettings {
             session_timeout_ms: 10_000,
             request_timeout_ms: 10_000,
             delivery_timeout_ms: 30_000,
-            client_properties: BTreeMap::new(),
+            security: KafkaSecurity::default(),
         }
     }
 
     /// The copies of a record that make it durable.
     pub(super) fn in_sync_min(&self) -> u16 {
         self.replication.saturating_sub(1).max(1)
-    }
-}
-
-impl fmt::Debug for KafkaSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaSettings")
-            .field("brokers", &self.brokers)
-            .field("topic_prefix", &self.topic_prefix)
-            .field("replication", &self.replication)
-            .field("retention_ms", &self.retention_ms)
-            .field("session_timeout_ms", &self.session_timeout_ms)
-            .field("request_timeout_ms", &self.request_timeout_ms)
-            .field("delivery_timeout_ms", &self.delivery_timeout_ms)
-            // Some of the values are secrets.
-            .field("client_properties", &self.client_properties.keys())
-            .finish()
     }
 }
 
@@ -95,29 +76,31 @@ pub(super) enum Client<'a> {
 /// The configuration of a client.
 ///
 /// # Errors
-/// [`LogError::Misconfigured`] where the user's properties set what is not theirs to set.
+/// [`LogError::Misconfigured`] where a certificate cannot be used.
 pub(super) fn client_config(settings: &KafkaSettings, client: Client<'_>) -> Result<ClientConfig, LogError> {
-    let mut ours = common(settings);
-    ours.extend(match client {
+    let mut properties = common(settings, client);
+    properties.extend(settings.security.properties()?);
+    properties.extend(match client {
         Client::Producer => producer(settings),
         Client::Admin => Vec::new(),
         Client::Reader => reader(settings),
         Client::Member(group) => member(settings, group),
     });
     let mut config = ClientConfig::new();
-    config.extend(settings.client_properties.clone());
-    for (name, value) in ours {
-        if settings.client_properties.contains_key(name) {
-            return Err(LogError::Misconfigured(format!("Kafka's client property {name} is {value} here: leave it out")));
-        }
+    for (name, value) in properties {
         config.set(name, value);
     }
-    // Nobody serves the queue of an administrative client's lines, so they are not made.
-    config.set_log_level(if client == Client::Admin { RDKafkaLogLevel::Emerg } else { RDKafkaLogLevel::Warning });
+    config.set_log_level(match client {
+        // It is told there, and nowhere else, why a broker may have closed a connection.
+        Client::Producer => RDKafkaLogLevel::Info,
+        // Nobody serves the queue of its lines, so they are not made.
+        Client::Admin => RDKafkaLogLevel::Emerg,
+        Client::Reader | Client::Member(_) => RDKafkaLogLevel::Warning,
+    });
     Ok(config)
 }
 
-fn common(settings: &KafkaSettings) -> Vec<(&'static str, String)> {
+fn common(settings: &KafkaSettings, client: Client<'_>) -> Vec<(&'static str, String)> {
     vec![
         ("bootstrap.servers", settings.brokers.clone()),
         ("client.id", "riomar".to_owned()),
@@ -126,8 +109,8 @@ fn common(settings: &KafkaSettings) -> Vec<(&'static str, String)> {
         ("reconnect.backoff.max.ms", "500".to_owned()),
         ("socket.keepalive.enable", "true".to_owned()),
         ("socket.timeout.ms", settings.request_timeout_ms.to_string()),
-        // A broker closes connections that nobody uses; that is no incident.
-        ("log.connection.close", "false".to_owned()),
+        // A broker closes connections that nobody uses; that is no incident. Only the producer's client looks for others.
+        ("log.connection.close", (client == Client::Producer).to_string()),
     ]
 }
 
@@ -178,21 +161,24 @@ fn member(settings: &KafkaSettings, group: &str) -> Vec<(&'static str, String)> 
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::producer::BaseProducer;
+
     use super::*;
+    use crate::kafka::{KafkaLogin, KafkaTls, SaslMechanism};
 
     #[test]
-    fn properties_are_passed_on_but_for_those_that_are_not_the_users() {
-        let mut settings = KafkaSettings::new("a:1,b:2");
-        settings.client_properties.insert("sasl.password".into(), "secret".into());
-        for client in [Client::Producer, Client::Admin, Client::Reader, Client::Member("speed")] {
-            let config = client_config(&settings, client).expect("valid");
-            assert_eq!((config.get("sasl.password"), config.get("bootstrap.servers")), (Some("secret"), Some("a:1,b:2")));
-            config.create_native_config().unwrap_or_else(|error| panic!("{client:?}: {error}"));
+    fn every_client_is_one_that_librdkafka_takes() {
+        for mechanism in [SaslMechanism::Plain, SaslMechanism::ScramSha256, SaslMechanism::ScramSha512] {
+            let login = KafkaLogin { mechanism, user: "me".into(), password: "hunter2".into() };
+            let security = KafkaSecurity { tls: Some(KafkaTls::default()), login: Some(login) };
+            let settings = KafkaSettings { security, ..KafkaSettings::new("a:1,b:2") };
+            for client in [Client::Producer, Client::Admin, Client::Reader, Client::Member("speed")] {
+                let config = client_config(&settings, client).expect("valid");
+                assert_eq!((config.get("sasl.password"), config.get("bootstrap.servers")), (Some("hunter2"), Some("a:1,b:2")));
+                config.create::<BaseProducer>().unwrap_or_else(|error| panic!("{client:?}: {error}"));
+            }
+            assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
         }
-        assert!(!format!("{settings:?}").contains("secret"));
-        settings.client_properties.insert("acks".into(), "1".into());
-        let refused = client_config(&settings, Client::Producer);
-        assert!(matches!(&refused, Err(LogError::Misconfigured(text)) if text.contains("acks")), "{refused:?}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The log in a real broker. The tests share one, each with topics of its own; those that stop a broker have their own.
 
+mod cluster;
 mod faults;
 mod members;
 mod outside;
+mod security;
 mod setup;
 
 use std::{
@@ -14,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use riomar_infra::KafkaBroker;
+use riomar_infra::{KafkaBroker, KafkaCluster};
 use riomar_schemas::record::Record;
 
 use super::*;
@@ -33,9 +35,14 @@ fn broker() -> &'static KafkaBroker {
 
 /// Settings with topics that no other test has, in the shared broker.
 fn settings() -> KafkaSettings {
+    settings_in(broker().bootstrap())
+}
+
+/// Settings with topics that no other test has, in these brokers.
+fn settings_in(brokers: String) -> KafkaSettings {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let topic_prefix = format!("t{}.", NEXT.fetch_add(1, Ordering::Relaxed));
-    KafkaSettings { topic_prefix, ..KafkaSettings::new(broker().bootstrap()) }
+    KafkaSettings { topic_prefix, ..KafkaSettings::new(brokers) }
 }
 
 fn connect(settings: &KafkaSettings) -> KafkaLog {

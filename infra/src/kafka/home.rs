@@ -4,6 +4,7 @@
 //! {home}/libs/*.jar           what infra/kafka/pom.xml names
 //! {home}/log4j2.properties    how much a broker writes
 //! {home}/storage/             a formatted, empty data directory; each broker starts from a copy
+//! {home}/storage-with-user/   one with the user that clients log in as
 //! ```
 //! Each of them is made beside its place and renamed when it is whole, so whoever finds one can use it, and of two processes that
 //! make it at the same time one is a little late.
@@ -19,6 +20,7 @@ use std::{
 
 use tempfile::TempDir;
 
+use super::{PASSWORD, USER};
 use crate::{
     error::{Doing, ServiceError},
     process::{Process, find_program, tail, wait_until},
@@ -34,6 +36,10 @@ const MAVEN: (&str, &str) = ("mvn", "apt-get install maven");
 const FETCH_DEADLINE: Duration = Duration::from_secs(600);
 /// For formatting a data directory.
 const FORMAT_DEADLINE: Duration = Duration::from_secs(60);
+/// Memory for it, in MiB.
+const FORMAT_HEAP_MIB: u32 = 128;
+const STORAGE: &str = "storage";
+const STORAGE_WITH_USER: &str = "storage-with-user";
 /// Any will do; a broker compares it with the one in its data directory.
 const CLUSTER_ID: &str = "cmlvbWFyLWZvci10ZXN0cw";
 
@@ -53,28 +59,36 @@ impl Home {
         fs::create_dir_all(&home.directory).doing(|| format!("creating {}", home.directory.display()))?;
         home.make("libs", |libs| fetch(libs, path.as_deref()))?;
         home.make("log4j2.properties", |place| write(place, LOGGING))?;
-        home.make("storage", |storage| home.format(storage))?;
+        home.make(STORAGE, |storage| home.format(storage, &[]))?;
         Ok(home)
     }
 
     /// Starts the JVM with a class of Kafka's, small and quick to start rather than fast.
-    pub(super) fn command(&self, class: &str) -> Command {
+    pub(super) fn command(&self, class: &str, heap_mib: u32) -> Command {
         let mut command = Command::new(&self.java);
-        command.args(["-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"]);
+        command.arg(format!("-Xmx{heap_mib}m"));
+        command.args(["-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"]);
         command.arg(format!("-Dlog4j2.configurationFile={}", self.directory.join("log4j2.properties").display()));
         command.arg("-cp").arg(self.directory.join("libs").join("*")).arg(class);
         command
     }
 
-    /// Copies the empty data directory to a new directory.
-    pub(super) fn copy_storage(&self, to: &Path) -> Result<(), ServiceError> {
+    /// Copies the empty data directory to a new directory, for the node of this number.
+    pub(super) fn copy_storage(&self, to: &Path, number: usize, with_user: bool) -> Result<(), ServiceError> {
+        let from = if with_user { STORAGE_WITH_USER } else { STORAGE };
+        if with_user {
+            let users = ["SCRAM-SHA-256", "SCRAM-SHA-512"].map(|name| format!("{name}=[name={USER},password={PASSWORD}]"));
+            self.make(from, |storage| self.format(storage, &users))?;
+        }
         let doing = || format!("copying an empty data directory to {}", to.display());
         fs::create_dir(to).doing(doing)?;
-        for entry in fs::read_dir(self.directory.join("storage")).doing(doing)? {
+        for entry in fs::read_dir(self.directory.join(from)).doing(doing)? {
             let entry = entry.doing(doing)?;
             fs::copy(entry.path(), to.join(entry.file_name())).doing(doing)?;
         }
-        Ok(())
+        let identity = to.join("meta.properties");
+        let text = fs::read_to_string(&identity).doing(|| format!("reading {}", identity.display()))?;
+        write(&identity, &with_number(&text, number))
     }
 
     /// Makes one of the files or directories, if it is not there.
@@ -94,15 +108,26 @@ impl Home {
         }
     }
 
-    fn format(&self, storage: &Path) -> Result<(), ServiceError> {
+    fn format(&self, storage: &Path, users: &[String]) -> Result<(), ServiceError> {
         let properties = storage.with_extension("properties");
         let settings = "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:1\n\
                         listeners=PLAINTEXT://127.0.0.1:2,CONTROLLER://127.0.0.1:1\ncontroller.listener.names=CONTROLLER\n";
         write(&properties, &format!("{settings}log.dirs={}\n", storage.display()))?;
-        let mut command = self.command("kafka.tools.StorageTool");
+        let mut command = self.command("kafka.tools.StorageTool", FORMAT_HEAP_MIB);
         command.args(["format", "--cluster-id", CLUSTER_ID, "--config"]).arg(&properties);
+        command.args(users.iter().flat_map(|user| ["--add-scram", user]));
         run(command, "java", "format a data directory", FORMAT_DEADLINE, &storage.with_extension("output"))
     }
+}
+
+/// What a data directory says of its owner, for the node of another number. No two directories of a cluster may have the same id.
+fn with_number(identity: &str, number: usize) -> String {
+    let line = |line: &str| match line.split_once('=') {
+        Some(("node.id", _)) => format!("node.id={number}\n"),
+        Some(("directory.id", id)) => format!("directory.id={number}{}\n", id.get(1..).unwrap_or_default()),
+        _ => format!("{line}\n"),
+    };
+    identity.lines().map(line).collect()
 }
 
 /// `RIOMAR_KAFKA_HOME`, or a directory in the user's cache.
@@ -147,6 +172,13 @@ mod tests {
     #[test]
     fn the_version_is_that_of_the_pom() {
         assert!(POM.contains(&format!("<artifactId>kafka_2.13</artifactId>\n      <version>{VERSION}</version>")), "{VERSION}");
+    }
+
+    #[test]
+    fn a_data_directory_is_that_of_one_node() {
+        let identity = "#\nnode.id=1\ndirectory.id=_AlKRRtH_CzzAJWCGGMMgA\nversion=1\ncluster.id=c\n";
+        let expected = "#\nnode.id=3\ndirectory.id=3AlKRRtH_CzzAJWCGGMMgA\nversion=1\ncluster.id=c\n";
+        assert_eq!(with_number(identity, 3), expected);
     }
 
     #[test]

@@ -7,9 +7,11 @@ mod bounds;
 mod choices;
 mod environment;
 mod file;
+mod kafka;
 mod keys;
 mod resolve;
 mod s3;
+mod secret;
 mod setting;
 mod units;
 
@@ -21,9 +23,11 @@ use std::{
 use riomar_batch_layer::schedule::Schedule;
 
 pub use choices::{LogKind, MasterUrl, RealtimeKind, RedisUrl};
+pub use kafka::{SaslMechanism, Security};
 pub use keys::{KEYS, Key};
 pub use resolve::{ConfigError, Fault, Origin, Resolved, Sources, resolve};
 pub use s3::{S3Endpoint, S3Region};
+pub use secret::Secret;
 pub use setting::{Notation, OptionalPath, Setting};
 pub use units::{ByteSize, Interval, UnitError};
 
@@ -65,6 +69,20 @@ pub struct Log {
     pub replication: u64,
     /// How long Kafka itself keeps a record, landed or not.
     pub topic_retain: Interval,
+    /// How connections to brokers are protected.
+    pub security: Security,
+    /// Who signed the brokers' certificates, with TLS.
+    pub ca_file: OptionalPath,
+    /// The certificate that this process shows them, with TLS.
+    pub client_certificate: OptionalPath,
+    /// The key of that certificate.
+    pub client_key: OptionalPath,
+    /// How the password is shown, with SASL.
+    pub sasl_mechanism: SaslMechanism,
+    /// Who this process says it is, with SASL.
+    pub user: String,
+    /// The user's password, with SASL.
+    pub password: Secret,
 }
 
 /// Section `[master]`.
@@ -175,6 +193,13 @@ impl Config {
                 topic_prefix: String::new(),
                 replication: 1,
                 topic_retain: Interval::from_secs(7 * 24 * 3_600),
+                security: Security::Plaintext,
+                ca_file: OptionalPath::default(),
+                client_certificate: OptionalPath::default(),
+                client_key: OptionalPath::default(),
+                sasl_mechanism: SaslMechanism::ScramSha512,
+                user: String::new(),
+                password: Secret::default(),
             },
             master: Master { url: MasterUrl::DataDirectory, s3_endpoint: S3Endpoint::default(), s3_region: S3Region::default() },
             realtime: Realtime {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Config, bounds, environment, file, keys};
+use super::{Config, bounds, environment, file, kafka, keys};
 
 /// Where a value comes from, in rising precedence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +146,7 @@ pub fn resolve(defaults: Config, sources: &Sources) -> Result<Resolved, ConfigEr
     // What could not be read stands at its default, which says nothing about what was meant.
     if faults.is_empty() {
         faults.extend(bounds::check(&resolved));
+        faults.extend(kafka::check(&resolved));
     }
     if faults.is_empty() { Ok(resolved) } else { Err(ConfigError { faults }) }
 }

@@ -18,14 +18,17 @@ use std::{
 };
 
 use riomar_batch_layer::FreshIds;
-use riomar_event_log::{Clock, EmbeddedLog, KafkaLog, KafkaSettings, Log, LogError};
+use riomar_event_log::{
+    Clock, EmbeddedLog, KafkaClientCertificate, KafkaLog, KafkaLogin, KafkaSecurity, KafkaSettings, KafkaTls, Log, LogError,
+    SaslMechanism,
+};
 use riomar_schemas::Catalog;
 use riomar_serving_layer::roles::{Role, Roles};
 use riomar_speed_layer::{MemoryStore, RealtimeStore, RedisClientCertificate, RedisLimits, RedisStore, RedisTls};
 
 use super::{Parts, Platform, PlatformError, Settings, deployment};
 use crate::{
-    config::{Config, LogKind, RealtimeKind},
+    config::{self, Config, LogKind, RealtimeKind},
     objects,
     own_folder::OwnFolder,
 };
@@ -165,8 +168,28 @@ fn kafka(config: &Config) -> KafkaSettings {
         topic_prefix: log.topic_prefix.clone(),
         replication: u16::try_from(log.replication).unwrap_or(u16::MAX),
         retention_ms: u64::try_from(log.topic_retain.as_millis()).unwrap_or(u64::MAX),
+        security: kafka_security(log),
         ..KafkaSettings::new(log.brokers.clone())
     }
+}
+
+/// What is set beside the protection that was chosen was refused with the configuration.
+fn kafka_security(log: &config::Log) -> KafkaSecurity {
+    let client = || {
+        let (certificate, key) = (log.client_certificate.path()?, log.client_key.path()?);
+        Some(KafkaClientCertificate { certificate_file: certificate.to_owned(), key_file: key.to_owned() })
+    };
+    let tls = || KafkaTls { ca_file: log.ca_file.path().map(Path::to_owned), client: client() };
+    let login = || KafkaLogin {
+        mechanism: match log.sasl_mechanism {
+            config::SaslMechanism::Plain => SaslMechanism::Plain,
+            config::SaslMechanism::ScramSha256 => SaslMechanism::ScramSha256,
+            config::SaslMechanism::ScramSha512 => SaslMechanism::ScramSha512,
+        },
+        user: log.user.clone(),
+        password: log.password.text().unwrap_or_default().to_owned(),
+    };
+    KafkaSecurity { tls: log.security.has_tls().then(tls), login: log.security.has_user().then(login) }
 }
 
 fn tls(config: &Config) -> Result<RedisTls, PlatformError> {
@@ -188,7 +211,70 @@ fn directory(path: &Path) -> impl FnOnce(io::Error) -> PlatformError {
 
 #[cfg(test)]
 mod tests {
+    use riomar_event_log::SystemClock;
+    use riomar_infra::{
+        Certificates, KafkaBroker, KafkaOptions,
+        kafka::{PASSWORD, USER},
+    };
+
     use super::*;
+
+    /// The defaults, with these values.
+    fn configuration(pairs: &[(&str, &str)]) -> Config {
+        let mut config = Config::new();
+        for (name, value) in pairs {
+            let key = config::KEYS.iter().find(|key| key.name == *name).expect("a key");
+            (key.set)(&mut config, value).expect("valid");
+        }
+        config
+    }
+
+    #[test]
+    fn brokers_are_reached_as_the_configuration_says() {
+        let set = |pairs: &[(&str, &str)]| kafka(&configuration(pairs)).security;
+        assert_eq!(set(&[]), KafkaSecurity::default());
+        assert_eq!(set(&[("log.security", "tls")]), KafkaSecurity { tls: Some(KafkaTls::default()), login: None });
+        let user = [("log.security", "sasl_plaintext"), ("log.user", "me"), ("log.password", "hunter2")];
+        let login = KafkaLogin { mechanism: SaslMechanism::ScramSha512, user: "me".to_owned(), password: "hunter2".to_owned() };
+        assert_eq!(set(&user), KafkaSecurity { tls: None, login: Some(login.clone()) });
+        let all = [
+            ("log.security", "sasl_tls"),
+            ("log.ca_file", "ca.pem"),
+            ("log.client_certificate", "c.pem"),
+            ("log.client_key", "k.pem"),
+            ("log.sasl_mechanism", "plain"),
+        ];
+        let client = Some(KafkaClientCertificate { certificate_file: "c.pem".into(), key_file: "k.pem".into() });
+        let tls = Some(KafkaTls { ca_file: Some("ca.pem".into()), client });
+        let login = Some(KafkaLogin { mechanism: SaslMechanism::Plain, ..login });
+        assert_eq!(set(&[&user[1..], &all].concat()), KafkaSecurity { tls, login });
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_broker_that_refuses_is_told_as_what_it_is() {
+        let certificates = Arc::new(Certificates::generate().expect("certificates"));
+        let options = KafkaOptions { tls: Some(certificates.clone()), login: true, ..KafkaOptions::default() };
+        let broker = KafkaBroker::start_with(options).unwrap_or_else(|error| panic!("{error}"));
+        let (brokers, ca_file) = (broker.bootstrap(), certificates.ca().display().to_string());
+        let ask = async |password: &str| {
+            let config = configuration(&[
+                ("log.kind", "kafka"),
+                ("log.brokers", &brokers),
+                ("log.security", "sasl_tls"),
+                ("log.ca_file", &ca_file),
+                ("log.user", USER),
+                ("log.password", password),
+            ]);
+            let log = log(&config, Arc::new(SystemClock)).await.expect("connecting asks nothing");
+            log.partitions(&riomar_schemas::Name::new("page_views").expect("valid")).await
+        };
+        assert_eq!(ask(PASSWORD).await.expect("answers"), 0);
+        let error = ask("not-hunter2").await.expect_err("is refused").to_string();
+        assert!(error.contains("it refuses the user or the password") && !error.contains("hunter2"), "{error}");
+        let missing = [("log.kind", "kafka"), ("log.security", "tls"), ("log.ca_file", "missing.pem")];
+        let error = log(&configuration(&missing), Arc::new(SystemClock)).await.err().expect("no such file").to_string();
+        assert!(error.contains("missing.pem, which is for Kafka, cannot be read"), "{error}");
+    }
 
     #[test]
     fn roles_that_could_not_meet_are_refused() {
