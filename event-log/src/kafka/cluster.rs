@@ -105,10 +105,10 @@ impl Cluster {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
     }
 
-    /// The error for a call that failed. That there is no such partition, or that nobody leads it, a client may say from memory,
-    /// which a broker that was away for a while has spoiled: so the cluster is asked, and the client's memory put right.
+    /// The error for a call that failed. That there is no such partition a client may say from memory, which a broker that was away
+    /// for a while has spoiled: so the cluster is asked.
     pub(super) async fn failed(&self, place: Place<'_>, doing: &str, error: KafkaError) -> LogError {
-        if may_be_from_memory(&error) {
+        if is_unknown(&error) {
             self.forget(place.topic);
             match self.partitions(place.topic).await {
                 Ok(partitions) if place.partition.0 >= partitions => return place.unknown(),
@@ -123,8 +123,20 @@ impl Cluster {
     /// yet, of a producer that is not ours, is not there yet.
     pub(super) async fn bounds(&self, place: Place<'_>) -> Result<PartitionBounds, LogError> {
         self.expect(place).await?;
-        let (topic, number, within) = (place.topic.to_owned(), place.number(), self.deadline());
-        let watermarks = self.ask(move |sender| sender.client().fetch_watermarks(&topic, number, within)).await;
+        let (number, deadline) = (place.number(), Instant::now() + self.deadline());
+        let watermarks = loop {
+            let (topic, within) = (place.topic.to_owned(), deadline - Instant::now());
+            let asked = self.ask(move |sender| sender.client().fetch_watermarks(&topic, number, within)).await;
+            match &asked {
+                // Another broker leads from now on, or this one has not heard that it does. The client goes by what it remembers until
+                // it looks again.
+                Err(error) if is_of_another_leader(error) && Instant::now() + LOOK_AGAIN < deadline => {
+                    self.look_at(place.topic).await?;
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                _ => break asked,
+            }
+        };
         match watermarks {
             Ok((start, end)) => {
                 self.incidents.answered();
@@ -317,9 +329,15 @@ fn seen(sender: &Sender, topic: &str, within: Duration) -> KafkaResult<Seen> {
     Ok(Seen { partitions: count(topic.partitions().len()), led: count(led) })
 }
 
-fn may_be_from_memory(error: &KafkaError) -> bool {
+/// Whether an error says that a partition is led by another broker than the one that was asked, or by none for now.
+fn is_of_another_leader(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(error.rdkafka_error_code(), Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable))
+}
+
+/// Whether an error says that a topic or partition is not there.
+fn is_unknown(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     let code = error.rdkafka_error_code();
-    let is_missing = matches!(code, Some(Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::UnknownTopic));
-    is_missing || matches!(code, Some(Code::LeaderNotAvailable | Code::NotLeaderForPartition))
+    matches!(code, Some(Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::UnknownTopic))
 }
