@@ -11,7 +11,17 @@ use super::Errors;
 pub(super) const ERRORS: Errors = Errors {
     name: "riomar_log_errors_total",
     operations: &["create", "append", "read", "bounds", "partitions", "trim", "join"],
-    kinds: &["unavailable", "damaged", "misconfigured", "limit_exceeded", "unknown_partition", "locked", "history"],
+    kinds: &[
+        "unavailable",
+        "disk_full",
+        "damaged",
+        "misconfigured",
+        "limit_exceeded",
+        "unknown_partition",
+        "locked",
+        "history",
+        "too_many_ids",
+    ],
 };
 
 /// A log whose errors are counted.
@@ -35,6 +45,8 @@ fn kind(error: &LogError) -> Option<&'static str> {
         LogError::Locked { .. } => Some("locked"),
         LogError::LimitExceeded { .. } => Some("limit_exceeded"),
         LogError::Unavailable(_) => Some("unavailable"),
+        LogError::DiskFull { .. } => Some("disk_full"),
+        LogError::TooManyIds { .. } => Some("too_many_ids"),
         LogError::Misconfigured(_) => Some("misconfigured"),
         LogError::Damaged(_) => Some("damaged"),
         LogError::History(_) => Some("history"),
