@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use riomar_schemas::{Epoch, PartitionId, ReaderPosition, View, state_codec::EncodedState};
+use riomar_schemas::{Epoch, Offset, PartitionId, ReaderPosition, View, state_codec::EncodedState};
 
 /// What a realtime store keeps of one view and partition beside the states.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Entry {
     pub floor: Epoch,
     /// The highest event time folded in, in microseconds since 1970-01-01 UTC.
     pub event_time_max_us: Option<i64>,
+    /// The end that the log had when the states were begun anew: below it the view is being rebuilt.
+    pub rebuilding_to: Option<Offset>,
     /// Why folding stopped at this position, when it did: a limit that more events would break.
     pub halted: Option<String>,
     /// How many offsets before the position were lost by the log and passed over, for their loss was accepted. States of fewer hold
@@ -28,7 +30,15 @@ impl Entry {
     /// An entry of a view's partition that nothing has been folded into: its states begin at `position`.
     #[must_use]
     pub fn fresh(position: ReaderPosition) -> Self {
-        Self { position, start: position.epoch, floor: position.epoch, event_time_max_us: None, halted: None, lost: 0 }
+        Self {
+            position,
+            start: position.epoch,
+            floor: position.epoch,
+            event_time_max_us: None,
+            rebuilding_to: None,
+            halted: None,
+            lost: 0,
+        }
     }
 
     /// Whether a write that expects `self` is let through where `stored` is stored.

@@ -87,8 +87,8 @@ type Part = Result<Option<(Entry, States)>, Lack>;
 /// What a partition's realtime entry is good for.
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
-    /// Take its states; the answer reaches `through`.
-    Take { through: Offset },
+    /// Take its states; the answer reaches `through`. While they are rebuilt that is less than they held before.
+    Take { through: Offset, rebuilding: bool },
     /// Take the batch view alone; the answer reaches the cut.
     BatchOnly { code: &'static str, detail: String },
     /// A newer generation was published meanwhile, or the entry knows of other losses: read the hand-over again.
@@ -126,7 +126,9 @@ fn decide(observed: &Observed<'_>) -> Decision {
         }
         return Decision::ReadAgain;
     }
-    Decision::Take { through: entry.position.offset.max(observed.cut_position) }
+    let through = entry.position.offset.max(observed.cut_position);
+    let rebuilding = entry.halted.is_none() && entry.rebuilding_to.is_some_and(|end| through < end);
+    Decision::Take { through, rebuilding }
 }
 
 /// What was seen of a view beside its realtime entries.
@@ -241,26 +243,18 @@ impl Snapshots {
         let Seen { generation, hand_over, counted } = seen;
         let mut through = BTreeMap::new();
         let mut degraded: Vec<Degradation> = Vec::new();
-        let mut lacking = |code: &str, detail: String, partition: PartitionId| match degraded
-            .iter_mut()
-            .find(|entry| entry.code == code && entry.detail == detail)
-        {
-            Some(entry) => entry.partitions.push(partition),
-            None => degraded.push(Degradation {
-                code: code.to_owned(),
-                view: view.name().clone(),
-                partitions: vec![partition],
-                detail,
-            }),
-        };
+        let mut lacking =
+            |code: &str, detail: &str, partition: PartitionId| add_lack(&mut degraded, view, code, detail, partition);
         let mut event_times = generation.as_deref().map(|manifest| manifest.event_time_max_us.clone()).unwrap_or_default();
         let mut realtime = Vec::new();
         for ((partition, decision), part) in partitions.iter().zip(decisions).zip(parts) {
+            let mut rebuilding = false;
             let reached = match decision {
-                Decision::Take { through } => {
+                Decision::Take { through, rebuilding: unfinished } => {
                     let Ok(Some((entry, states))) = part else { continue };
+                    rebuilding = unfinished;
                     if let Some(reason) = &entry.halted {
-                        lacking("realtime_halted", reason.clone(), *partition);
+                        lacking("realtime_halted", reason, *partition);
                     }
                     if let Some(time) = entry.event_time_max_us {
                         event_times.entry(*partition).and_modify(|known| *known = time.max(*known)).or_insert(time);
@@ -269,17 +263,20 @@ impl Snapshots {
                     through
                 }
                 Decision::BatchOnly { code, detail } => {
-                    lacking(code, detail, *partition);
+                    lacking(code, &detail, *partition);
                     hand_over.position(*partition)
                 }
                 Decision::ReadAgain => continue,
             };
-            if self.has_lost_ground(view, *partition, reached) {
+            let has_lost_ground = self.has_lost_ground(view, *partition, reached);
+            if rebuilding {
                 lacking(
-                    "realtime_behind",
-                    "an earlier answer reached further; the realtime view is catching up".to_owned(),
+                    "realtime_rebuilding",
+                    "the realtime view is being rebuilt from the log, and has not reached its newest events yet",
                     *partition,
                 );
+            } else if has_lost_ground {
+                lacking("realtime_behind", "an earlier answer reached further; the realtime view is catching up", *partition);
             }
             through.insert(*partition, reached);
         }
@@ -303,6 +300,19 @@ impl Snapshots {
     }
 }
 
+/// Notes what one partition lacks. Partitions that lack the same are told together.
+fn add_lack(degraded: &mut Vec<Degradation>, view: &View, code: &str, detail: &str, partition: PartitionId) {
+    match degraded.iter_mut().find(|entry| entry.code == code && entry.detail == detail) {
+        Some(entry) => entry.partitions.push(partition),
+        None => degraded.push(Degradation {
+            code: code.to_owned(),
+            view: view.name().clone(),
+            partitions: vec![partition],
+            detail: detail.to_owned(),
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use riomar_schemas::ReaderPosition;
@@ -316,7 +326,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_taken_when_it_reaches_back_to_the_cut() {
-        let take = |offset| Decision::Take { through: Offset(offset) };
+        let take = |offset| Decision::Take { through: Offset(offset), rebuilding: false };
         // (cut, its position, first epoch, entry) → decision; `None` stands for "read the hand-over again".
         let cases = [
             (5, 100, 0, entry(120, 5, 5), Some(take(120))),
@@ -358,6 +368,25 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_marked_until_a_rebuild_has_reached_the_end_that_the_log_had() {
+        for (offset, end, halted, expected) in
+            [(120, 500, None, true), (500, 500, None, false), (90, 100, None, false), (120, 500, Some("a limit"), false)]
+        {
+            let entry = Entry { rebuilding_to: Some(Offset(end)), halted: halted.map(str::to_owned), ..entry(offset, 5, 5) };
+            let observed = Observed {
+                cut: Epoch(5),
+                cut_position: Offset(100),
+                first_epoch: Epoch(0),
+                entry: Ok(Some(&entry)),
+                losses: &[],
+                read_again: false,
+            };
+            let Decision::Take { rebuilding, .. } = decide(&observed) else { panic!("{observed:?}") };
+            assert_eq!(rebuilding, expected, "{observed:?}");
+        }
+    }
+
+    #[test]
     fn without_an_entry_the_answer_ends_at_the_cut() {
         let observed = Observed {
             cut: Epoch(5),
@@ -392,7 +421,7 @@ mod tests {
             let entry = Entry { lost, ..entry(offset, 5, 5) };
             let (cut, cut_position, first_epoch, read_again) = (Epoch(5), Offset(100), Epoch(0), false);
             let observed = Observed { cut, cut_position, first_epoch, entry: Ok(Some(&entry)), losses, read_again };
-            let expected = if taken { Decision::Take { through: Offset(offset.max(100)) } } else { Decision::ReadAgain };
+            let expected = if taken { Decision::Take { through: Offset(offset.max(100)), rebuilding: false } } else { Decision::ReadAgain };
             assert_eq!(decide(&observed), expected, "{observed:?}");
             let again = decide(&Observed { read_again: true, ..observed });
             assert_eq!(matches!(again, Decision::BatchOnly { code: "realtime_rebuilding", .. }), !taken, "{observed:?}");

@@ -31,7 +31,7 @@ async fn entries_come_back_as_written(store: &dyn RealtimeStore) {
     let entries = [
         entry(0, 0),
         Entry { event_time_max_us: Some(-1), halted: Some("more than 5 groups: ü \"quoted\" {}".to_owned()), ..entry(9, 4) },
-        Entry { event_time_max_us: Some(i64::MAX), ..entry(u64::MAX, u64::MAX) },
+        Entry { event_time_max_us: Some(i64::MAX), rebuilding_to: Some(Offset(u64::MAX)), ..entry(u64::MAX, u64::MAX) },
         Entry { start: Epoch(2), floor: Epoch(3), lost: (1 << 53) + 1, ..entry((1 << 53) + 1, 9) },
         entry(5, 5),
     ];
@@ -41,7 +41,13 @@ async fn entries_come_back_as_written(store: &dyn RealtimeStore) {
         assert_eq!(subject.reset(Some(&pair[0]), &pair[1]).await, WriteOutcome::Applied);
     }
     // A write moves every field too, and takes away what the next entry lacks.
-    let full = Entry { event_time_max_us: Some(77), halted: Some("a limit".to_owned()), lost: 8, ..at(&entries[4], 6, 6) };
+    let full = Entry {
+        event_time_max_us: Some(77),
+        rebuilding_to: Some(Offset(9)),
+        halted: Some("a limit".to_owned()),
+        lost: 8,
+        ..at(&entries[4], 6, 6)
+    };
     assert_eq!(subject.write(&entries[4], &full, &[]).await, WriteOutcome::Applied);
     assert_eq!(subject.entry().await.as_ref(), Some(&full));
     let bare = at(&entries[4], 7, 6);
@@ -71,8 +77,14 @@ async fn writes_that_expect_another_entry(store: &dyn RealtimeStore) {
     assert_eq!(subject.all().await, []);
 
     // The fields beside position and start are no part of the guard.
-    let expected =
-        Entry { floor: Epoch(0), event_time_max_us: Some(1), halted: Some("no".to_owned()), lost: 3, ..stored.clone() };
+    let expected = Entry {
+        floor: Epoch(0),
+        event_time_max_us: Some(1),
+        rebuilding_to: Some(Offset(1)),
+        halted: Some("no".to_owned()),
+        lost: 3,
+        ..stored.clone()
+    };
     let next = at(&stored, exact + 1, 4);
     assert_eq!(subject.write(&expected, &next, &[state(4, "a", "1")]).await, WriteOutcome::Applied);
     let again = subject.write(&expected, &next, &[state(4, "a", "2")]).await;

@@ -59,18 +59,20 @@ local function guard_holds(entry, offset, epoch, start)
   return entry.format == FORMAT and entry.offset == offset and entry.epoch == epoch and entry.start == start
 end
 
--- The arguments from ARGV[at] on that tell an entry: offset, epoch, start, floor, event_time_max_us or '', halted after
--- '=' or '', lost.
+-- The arguments from ARGV[at] on that tell an entry: offset, epoch, start, floor, event_time_max_us or '', rebuilding_to or '', halted
+-- after '=' or '', lost.
 local function write_entry(at, floor)
   redis.call('HSET', KEYS[1], 'format', FORMAT, 'offset', ARGV[at], 'epoch', ARGV[at + 1], 'start', ARGV[at + 2], 'floor', floor,
-    'lost', ARGV[at + 6])
-  if ARGV[at + 4] ~= '' then
-    redis.call('HSET', KEYS[1], 'event_time_max_us', ARGV[at + 4])
-  else
-    redis.call('HDEL', KEYS[1], 'event_time_max_us')
+    'lost', ARGV[at + 7])
+  for place, field in pairs({ [4] = 'event_time_max_us', [5] = 'rebuilding_to' }) do
+    if ARGV[at + place] ~= '' then
+      redis.call('HSET', KEYS[1], field, ARGV[at + place])
+    else
+      redis.call('HDEL', KEYS[1], field)
+    end
   end
-  if ARGV[at + 5] ~= '' then
-    redis.call('HSET', KEYS[1], 'halted', string.sub(ARGV[at + 5], 2))
+  if ARGV[at + 6] ~= '' then
+    redis.call('HSET', KEYS[1], 'halted', string.sub(ARGV[at + 6], 2))
   else
     redis.call('HDEL', KEYS[1], 'halted')
   end

@@ -1,4 +1,4 @@
--- ARGV[3..5]: the offset, epoch and start expected, all '' when no entry is expected. ARGV[6..12]: the next entry.
+-- ARGV[3..5]: the offset, epoch and start expected, all '' when no entry is expected. ARGV[6..13]: the next entry.
 -- Answers {'applied'}, {'none'}, {'lost', fields}, {'unnamed', fields} or {'fenced', fields}.
 local entry, list = load_entry()
 if entry then

@@ -64,6 +64,7 @@ impl<'a> Call<'a> {
     pub(super) fn entry(&mut self, entry: &Entry) -> &mut Self {
         self.guard(Some(entry)).floor(entry.floor);
         self.text(&entry.event_time_max_us.map(|time| time.to_string()).unwrap_or_default());
+        self.text(&entry.rebuilding_to.map(|end| end.to_string()).unwrap_or_default());
         self.text(&entry.halted.as_ref().map(|reason| format!("={reason}")).unwrap_or_default()).number(entry.lost)
     }
 
@@ -266,10 +267,8 @@ impl Fields<'_> {
             position: ReaderPosition { offset: Offset(self.number("offset")?), epoch: Epoch(self.number("epoch")?) },
             start: Epoch(self.number("start")?),
             floor: Epoch(self.number("floor")?),
-            event_time_max_us: match self.fields.get("event_time_max_us") {
-                Some(_) => Some(self.number("event_time_max_us")?),
-                None => None,
-            },
+            event_time_max_us: self.optional_number("event_time_max_us")?,
+            rebuilding_to: self.optional_number("rebuilding_to")?.map(Offset),
             halted: self.fields.get("halted").cloned(),
             // Entries that were written before anything could be lost do not tell.
             lost: if self.fields.contains_key("lost") { self.number("lost")? } else { 0 },
@@ -286,6 +285,10 @@ impl Fields<'_> {
             }
         }
         Ok(groups)
+    }
+
+    fn optional_number<T: std::str::FromStr>(&self, field: &str) -> Result<Option<T>, StoreError> {
+        self.fields.contains_key(field).then(|| self.number(field)).transpose()
     }
 
     fn number<T: std::str::FromStr>(&self, field: &str) -> Result<T, StoreError> {

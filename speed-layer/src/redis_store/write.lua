@@ -1,4 +1,4 @@
--- ARGV[3..5]: the offset, epoch and start expected. ARGV[6..12]: the next entry. ARGV[13]…: for each epoch its number, the number of
+-- ARGV[3..5]: the offset, epoch and start expected. ARGV[6..13]: the next entry. ARGV[14]…: for each epoch its number, the number of
 -- states, then key and state of each.
 -- Answers {'applied'}, {'none'}, {'lost', fields}, {'unnamed', fields} or {'fenced', fields}.
 local entry, list = load_entry()
@@ -15,7 +15,7 @@ local floor = entry.floor
 if below(floor, ARGV[9]) then
   floor = ARGV[9]
 end
-local at = 13
+local at = 14
 while at <= #ARGV do
   local epoch, count = ARGV[at], tonumber(ARGV[at + 1])
   if not below(epoch, floor) and count > 0 and not entry['groups:' .. epoch] then
@@ -29,7 +29,7 @@ end
 
 -- From here on nothing can fail.
 remove_below(entry, floor)
-at = 13
+at = 14
 while at <= #ARGV do
   local epoch, count = ARGV[at], tonumber(ARGV[at + 1])
   local last = at + 1 + 2 * count

@@ -139,12 +139,14 @@ pub fn decide(observed: &Observed<'_>) -> Decision {
     }
 }
 
-/// The entry that a rebuild begins with.
+/// The entry that a rebuild begins with, where the log ends at `log_end`.
 #[must_use]
-pub fn rebuilt(observed: &Observed<'_>) -> Entry {
+pub fn rebuilt(observed: &Observed<'_>, log_end: Offset) -> Entry {
     let epoch = observed.hand_over.cut.max(observed.first_epoch);
     let offset = observed.hand_over.position(observed.partition);
-    Entry { lost: Loss::before(observed.losses, offset), ..Entry::fresh(ReaderPosition { offset, epoch }) }
+    let rebuilding_to = (log_end > offset).then_some(log_end);
+    let lost = Loss::before(observed.losses, offset);
+    Entry { rebuilding_to, lost, ..Entry::fresh(ReaderPosition { offset, epoch }) }
 }
 
 #[cfg(test)]
@@ -208,7 +210,7 @@ mod tests {
             let lost = if entry.is_none() { Rebuild(Lost) } else { expected };
             assert_eq!(decide(&Observed { seen: true, ..observed }), lost, "seen before, in case {number}");
             // A rebuild settles the matter: what it writes needs no other.
-            let fresh = rebuilt(&observed);
+            let fresh = rebuilt(&observed, Offset(90));
             assert_eq!(decide(&Observed { entry: Some(&fresh), ..observed }), Continue, "after a rebuild in case {number}");
             let of_damaged = if entry.is_some() { Rebuild(RebuildReason::Damaged) } else { expected };
             assert_eq!(decide(&Observed { damaged: true, ..observed }), of_damaged, "damaged, in case {number}");
@@ -234,11 +236,13 @@ mod tests {
         let begin = |hand_over: &HandOver, first_epoch| {
             let first_epoch = Epoch(first_epoch);
             let (entry, seen, damaged, log_end, losses) = (None, false, false, None, &[]);
-            rebuilt(&Observed { partition: PARTITION, first_epoch, entry, seen, damaged, hand_over, log_end, losses })
+            let observed = Observed { partition: PARTITION, first_epoch, entry, seen, damaged, hand_over, log_end, losses };
+            rebuilt(&observed, Offset(40))
         };
-        assert_eq!(begin(&hand_over(4, Some(40)), 0), entry(40, 4, 4, 4));
-        assert_eq!(begin(&hand_over(4, None), 6), entry(0, 6, 6, 6));
-        assert_eq!(begin(&HandOver::default(), 0), entry(0, 0, 0, 0));
+        assert_eq!(begin(&hand_over(4, Some(40)), 0), entry(40, 4, 4, 4), "nothing is behind the cut");
+        let to_the_end = |entry| Entry { rebuilding_to: Some(Offset(40)), ..entry };
+        assert_eq!(begin(&hand_over(4, None), 6), to_the_end(entry(0, 6, 6, 6)));
+        assert_eq!(begin(&HandOver::default(), 0), to_the_end(entry(0, 0, 0, 0)));
     }
 
     #[test]
@@ -270,7 +274,7 @@ mod tests {
             let observed = Observed { partition, first_epoch, entry: Some(&entry), seen, damaged, hand_over, log_end, losses };
             let expected = if goes_on { Decision::Continue } else { Decision::Rebuild(RebuildReason::HoldsLost) };
             assert_eq!(decide(&observed), expected, "{entry:?}");
-            let fresh = rebuilt(&observed);
+            let fresh = rebuilt(&observed, Offset(90));
             assert_eq!((fresh.position.offset, fresh.lost), (Offset(30), 0));
             assert_eq!(decide(&Observed { entry: Some(&fresh), ..observed }), Decision::Continue);
         }
@@ -278,6 +282,6 @@ mod tests {
         let (first_epoch, entry, seen, damaged, log_end) = (Epoch(0), None, true, false, None);
         let observed =
             Observed { partition: PARTITION, first_epoch, entry, seen, damaged, hand_over: &later, log_end, losses: &losses };
-        assert_eq!(rebuilt(&observed).lost, 10, "what the hand-over has passed over");
+        assert_eq!(rebuilt(&observed, Offset(90)).lost, 10, "what the hand-over has passed over");
     }
 }

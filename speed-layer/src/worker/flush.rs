@@ -68,7 +68,8 @@ impl Lane {
         // A view that is further on than where the loss begins holds events of it, and passing over the rest does not change that.
         let from = known.entry.position.offset;
         let lost = read.losses.iter().filter(|loss| from <= loss.from).map(Loss::offsets).sum::<u64>() + known.entry.lost;
-        let next = Entry { position: read.to, event_time_max_us, lost, ..known.entry.clone() };
+        let rebuilding_to = known.entry.rebuilding_to.filter(|end| *end > read.to.offset);
+        let next = Entry { position: read.to, event_time_max_us, rebuilding_to, lost, ..known.entry.clone() };
         let events = rows.num_rows() as u64;
         let flush = if events == 0 { Ok(Some((Vec::new(), BTreeMap::new()))) } else { self.fold(parts, &known, rows).await };
         match flush {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use riomar_event_log::{LogError, Loss};
-use riomar_schemas::{Epoch, HandOver, ReaderPosition, View};
+use riomar_schemas::{Epoch, HandOver, Offset, ReaderPosition, View};
 
 use super::{
     RebuildReason, SpeedError, SpeedParts,
@@ -134,8 +134,7 @@ impl Lane {
                 known = self.load(parts).await?;
             } else {
                 known = self.load(parts).await?;
-                let bounds = parts.log.bounds(&parts.stream.name, parts.partition).await.map_err(|e| error::log(parts, e))?;
-                log_end = Some(bounds.end);
+                log_end = Some(self.log_end(parts).await?);
             }
             let (hand_over, losses) = match (self.history(parts).await, self.hand_over.take()) {
                 (Ok((hand_over, losses)), last) => (self.saw(parts, now_ms, hand_over, last), losses),
@@ -158,7 +157,13 @@ impl Lane {
             let observed = Observed { partition, first_epoch, entry, seen, damaged, hand_over: hand_over_seen, log_end, losses };
             let outcome = match decide(&observed) {
                 Decision::Continue => None,
-                Decision::Rebuild(reason) => Some((reason, rebuilt(&observed))),
+                Decision::Rebuild(reason) => {
+                    let log_end = match log_end {
+                        Some(end) => end,
+                        None => self.log_end(parts).await?,
+                    };
+                    Some((reason, rebuilt(&observed, log_end)))
+                }
             };
             self.hand_over = Some(hand_over);
             let Some((reason, fresh)) = outcome else {
@@ -182,6 +187,11 @@ impl Lane {
             SpeedError::HandOver { view, partition, reason }
         });
         self.remove(parts).await
+    }
+
+    async fn log_end(&self, parts: &SpeedParts) -> Result<Offset, SpeedError> {
+        let bounds = parts.log.bounds(&parts.stream.name, parts.partition).await;
+        bounds.map(|bounds| bounds.end).map_err(|e| error::log(parts, e))
     }
 
     /// Where the current generation ends, and what was lost.

@@ -12,6 +12,7 @@ mod lost_log;
 mod metrics;
 mod outside;
 mod readme;
+mod rebuild;
 mod redis_faults;
 mod services;
 mod supply_chain;
