@@ -24,6 +24,7 @@ pub mod leadership;
 mod leading;
 pub mod losses;
 pub mod master;
+pub mod notices;
 mod objects;
 #[cfg(test)]
 mod over_s3;

@@ -22,7 +22,7 @@ use riomar_batch_layer::{BatchComponents, BatchError, BatchLayer, landing::Landi
 use riomar_event_log::{Clock, Log, quarantine::Quarantine};
 use riomar_schemas::{Catalog, Name, PartitionId, session::session_state};
 use riomar_serving_layer::{self as serving, AppState};
-use riomar_speed_layer::{RealtimeStore, SpeedParts, SpeedWorker};
+use riomar_speed_layer::{Activity, RealtimeStore, SpeedParts, SpeedWorker};
 use tokio::sync::Mutex;
 
 use self::metered::{MeteredLog, MeteredObjects, MeteredRealtime};
@@ -67,6 +67,7 @@ struct Layers {
     clock: Arc<dyn Clock>,
     settings: Settings,
     batch: Arc<BatchLayer>,
+    activity: Activity,
 }
 
 impl fmt::Debug for Platform {
@@ -112,7 +113,7 @@ impl Platform {
                 return Err(PlatformError::Schema(error));
             }
         }
-        let layers = Layers { catalog, log, realtime, clock, settings, batch };
+        let layers = Layers { catalog, log, realtime, clock, settings, batch, activity: Activity::default() };
         Ok(Self {
             services: wiring::services(&layers, quarantine, recorder),
             landings: Mutex::new(layers.landings()),
@@ -186,6 +187,7 @@ impl Layers {
             views: views.clone(),
             partition,
             limits: self.settings.speed,
+            activity: self.activity.clone(),
         };
         (!views.is_empty()).then(|| SpeedWorker::open(parts()))
     }

@@ -201,6 +201,9 @@ fn events_are_sent_queried_recomputed_and_audited_and_survive_a_stop() {
     assert!(audited.contains("traffic_by_minute"), "{audited}");
     let status = must(&["status", "--url", url]);
     assert!(status.starts_with("ready\n"), "{status}");
+    for text in ["ingest, speed, batch, serve", url, "accepts events; folds ", "; leads"] {
+        assert!(status.contains(text), "{text} in {status}");
+    }
     assert!(status.contains("page_views") && status.contains("yes") && !status.contains("NO"), "{status}");
     let quarantined = must(&["quarantine", "page_views", "--url", url]);
     assert!(quarantined.contains("missing_field") && quarantined.contains(r#"{"event_id":"d"}"#), "{quarantined}");

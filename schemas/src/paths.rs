@@ -3,6 +3,7 @@
 //! ```text
 //! deployment.json                                   created once: the deployment's id
 //! leader/{term}.json                                created once, then written by its holder alone: who leads the batch layer
+//! processes/{id}.json                               written by one process alone, again and again: what it tells of itself
 //! streams/{stream}/master/…                         the master dataset, a Delta table
 //! streams/{stream}/cuts/{cut}/cut.json              created once: the number is taken
 //! streams/{stream}/cuts/{cut}/{partition}.json      created once: the first position behind the cut
@@ -29,6 +30,18 @@ pub fn deployment() -> Path {
 #[must_use]
 pub fn leader(term: u64) -> Path {
     Path::from("leader").join(format!("{}.json", padded(term)))
+}
+
+/// The folder of what the processes tell of themselves.
+#[must_use]
+pub fn processes() -> Path {
+    Path::from("processes")
+}
+
+/// What one process tells of itself.
+#[must_use]
+pub fn process(id: &str) -> Path {
+    processes().join(format!("{id}.json"))
 }
 
 /// The root of a stream's master dataset.

@@ -22,7 +22,9 @@ use crate::{
     losses, metrics, openapi,
     probes::{self, AppendHealth},
     problem::ApiError,
-    problem_types, quarantine,
+    problem_types,
+    processes::{self, ThisProcess},
+    quarantine,
     query::{QueryEngine, QueryLimits},
     requests::{self, RequestIds},
     roles::{Role, Roles},
@@ -67,6 +69,8 @@ pub struct Services {
     pub audit_room: AuditRoom,
     /// Whether the last append succeeded.
     pub append_health: AppendHealth,
+    /// What the others of the deployment hear of this process.
+    pub process: ThisProcess,
 }
 
 impl Services {
@@ -98,6 +102,7 @@ pub fn app(state: AppState) -> Router {
         false => routes.route_layer(middleware::from_fn(move |_: Request, _: Next| async move { ApiError::OtherRole(role) })),
     };
     let queries = Router::new()
+        .merge(processes::router())
         .merge(quarantine::router())
         .merge(streams::router())
         .merge(views::router())

@@ -17,6 +17,7 @@ mod openapi;
 pub mod probes;
 pub mod problem;
 mod problem_types;
+pub mod processes;
 mod quarantine;
 pub mod query;
 pub mod requests;

@@ -28,6 +28,10 @@ use crate::{
 
 /// For how long a failed append makes the process unready, in milliseconds; then the next request may try again.
 pub const UNREADY_AFTER_FAILURE_MS: i64 = 5_000;
+/// The name of the check whether events can be made durable.
+pub(crate) const LOG_CHECK: &str = "log";
+/// The status of a process that cannot do its work.
+const UNREADY: &str = "unready";
 /// How long one check may take, in seconds.
 const CHECK_SECONDS_MAX: u64 = 2;
 
@@ -69,46 +73,71 @@ struct Check {
     /// What it means that it is not there; the journal has the cause.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'static str>,
+    /// Why it is not there, for the journal.
+    #[serde(skip)]
+    cause: Option<String>,
 }
 
 impl Check {
     /// A check, and what it means where it failed.
-    fn new(name: String, required: bool, outcome: Result<(), &'static str>) -> Self {
-        Self { name, ok: outcome.is_ok(), required, detail: outcome.err() }
+    fn new(name: String, required: bool, outcome: Result<(), String>, meaning: &'static str) -> Self {
+        let cause = outcome.err();
+        Self { name, ok: cause.is_none(), required, detail: cause.is_some().then_some(meaning), cause }
     }
 }
 
-async fn get_readyz(State(state): State<AppState>) -> Response {
-    let mut checks = vec![check_log(&state).await];
-    checks.extend(check_masters(&state).await);
-    if state.roles.has(Role::Batch) {
-        checks.extend(check_landings(&state).await);
+/// What a process depends on, and whether it can do its work.
+#[derive(Debug, Serialize)]
+pub(crate) struct Readiness {
+    status: &'static str,
+    checks: Vec<Check>,
+}
+
+impl Readiness {
+    /// Whether what the check of this name is about is there.
+    pub(crate) fn is_there(&self, name: &str) -> bool {
+        self.checks.iter().any(|check| check.name == name && check.ok)
     }
-    checks.push(check_realtime(&state).await);
+}
+
+/// Looks at all that the process depends on. Takes a few seconds where nothing answers.
+pub(crate) async fn readiness(services: &Services) -> Readiness {
+    let mut checks = vec![check_log(services).await];
+    checks.extend(check_masters(services).await);
+    if services.roles.has(Role::Batch) {
+        checks.extend(check_landings(services).await);
+    }
+    checks.push(check_realtime(services).await);
     let ready = checks.iter().all(|check| check.ok || !check.required);
     let status = match (ready, checks.iter().all(|check| check.ok)) {
         (true, true) => "ready",
         (true, false) => "degraded",
-        _ => "unready",
+        _ => UNREADY,
     };
-    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Readiness { status, checks }
+}
+
+async fn get_readyz(State(state): State<AppState>) -> Response {
+    let readiness = readiness(&state).await;
+    for Check { name, cause, .. } in &readiness.checks {
+        if let Some(cause) = cause {
+            tracing::warn!(check = name, cause, "not all that this process depends on is there");
+        }
+    }
+    let code = if readiness.status == UNREADY { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     // Not a problem document: a probe reads the checks.
-    let mut response = (code, Json(json!({"status": status, "checks": checks}))).into_response();
+    let mut response = (code, Json(readiness)).into_response();
     response.extensions_mut().insert(crate::problem::Finished);
     response
 }
 
 /// Waits for a check, but not for long.
-async fn in_time<T, E: std::fmt::Display>(services: &Services, name: &str, check: impl Future<Output = Result<T, E>>) -> bool {
+async fn in_time<T, E: std::fmt::Display>(services: &Services, check: impl Future<Output = Result<T, E>>) -> Result<(), String> {
     let time_out = services.clock.sleep(Duration::from_secs(CHECK_SECONDS_MAX));
-    let outcome = tokio::select! {
+    tokio::select! {
         outcome = check => outcome.map(drop).map_err(|error| error.to_string()),
         () = time_out => Err("it did not answer in time".to_owned()),
-    };
-    if let Err(cause) = &outcome {
-        tracing::warn!(check = name, cause, "not all that this process depends on is there");
     }
-    outcome.is_ok()
 }
 
 /// What a process of these roles needs: the log, the master datasets, the realtime store.
@@ -127,27 +156,24 @@ async fn check_log(services: &Services) -> Check {
         }
         Ok::<_, LogError>(())
     };
-    let outcome = if !services.append_health.is_healthy(services.clock.now_ms()) {
-        Err("an append failed in the last seconds: events are refused, and producers told to send them again")
-    } else if !in_time(services, "log", bounds).await {
-        Err("it does not answer: events cannot be made durable")
-    } else {
-        Ok(())
+    let (outcome, meaning) = match services.append_health.is_healthy(services.clock.now_ms()) {
+        true => (in_time(services, bounds).await, "it does not answer: events cannot be made durable"),
+        false => (
+            Err("an append failed".to_owned()),
+            "an append failed in the last seconds: events are refused, and producers told to send them again",
+        ),
     };
     let [required, ..] = needs(&services.roles);
-    Check::new("log".to_owned(), required, outcome)
+    Check::new(LOG_CHECK.to_owned(), required, outcome, meaning)
 }
 
 async fn check_masters(services: &Services) -> Vec<Check> {
     let checks = services.catalog.streams().map(async |stream| {
         let name = format!("master dataset of {}", stream.name);
         let snapshot = async { services.batch.master(&stream.name)?.snapshot().await };
-        let outcome = match in_time(services, &name, snapshot).await {
-            true => Ok(()),
-            false => Err("it does not answer: landing, recomputes and queries of raw events wait for it"),
-        };
+        let outcome = in_time(services, snapshot).await;
         let [_, required, _] = needs(&services.roles);
-        Check::new(name, required, outcome)
+        Check::new(name, required, outcome, "it does not answer: landing, recomputes and queries of raw events wait for it")
     });
     futures::future::join_all(checks).await
 }
@@ -160,21 +186,18 @@ async fn check_landings(services: &Services) -> Vec<Check> {
             losses = services.batch.losses(&stream.name) => losses.is_ok_and(|losses| !losses.waiting.is_empty()),
             () = time_out => false,
         };
-        let outcome = match lost {
-            true => Err("the log lost records before they landed: `riomar accept-loss` shows which, and what can be done"),
-            false => Ok(()),
-        };
-        Check::new(format!("landing of {}", stream.name), !services.roles.has(Role::Ingest), outcome)
+        let outcome = if lost { Err("the log lost records before they landed".to_owned()) } else { Ok(()) };
+        let meaning = "the log lost records before they landed: `riomar accept-loss` shows which, and what can be done";
+        Check::new(format!("landing of {}", stream.name), !services.roles.has(Role::Ingest), outcome, meaning)
     });
     futures::future::join_all(checks).await
 }
 
 async fn check_realtime(services: &Services) -> Check {
-    let ok = match services.catalog.views().next() {
-        Some(view) => in_time(services, "realtime store", services.realtime.entry(view, PartitionId(0))).await,
-        None => true,
+    let outcome = match services.catalog.views().next() {
+        Some(view) => in_time(services, services.realtime.entry(view, PartitionId(0))).await,
+        None => Ok(()),
     };
-    let outcome = if ok { Ok(()) } else { Err("it does not answer: answers lack what is behind the last cut") };
     let [.., required] = needs(&services.roles);
-    Check::new("realtime store".to_owned(), required, outcome)
+    Check::new("realtime store".to_owned(), required, outcome, "it does not answer: answers lack what is behind the last cut")
 }

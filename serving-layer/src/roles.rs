@@ -54,6 +54,12 @@ impl Roles {
         self.0.contains(&role)
     }
 
+    /// Their names.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|role| role.name()).collect()
+    }
+
     /// Whether the process has every role.
     #[must_use]
     pub fn are_all(&self) -> bool {
@@ -94,8 +100,7 @@ impl fmt::Display for Roles {
         if self.are_all() {
             return f.write_str("all");
         }
-        let names: Vec<_> = self.0.iter().map(|role| role.name()).collect();
-        f.write_str(&names.join(","))
+        f.write_str(&self.names().join(","))
     }
 }
 

@@ -10,18 +10,20 @@ use axum::{
 use bytes::Bytes;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use object_store::memory::InMemory;
-use riomar_batch_layer::{BatchComponents, BatchConfig, BatchLayer, FreshIds, landing::Landing};
-use riomar_event_log::{EmbeddedLog, Log, ReadLimit, clock::ManualClock, quarantine::Quarantine};
+use object_store::{ObjectStore, memory::InMemory};
+use riomar_batch_layer::{BatchComponents, BatchConfig, BatchLayer, FreshIds, landing::Landing, notices::Notices};
+use riomar_event_log::{Clock, EmbeddedLog, Log, ReadLimit, clock::ManualClock, quarantine::Quarantine};
 use riomar_schemas::{Catalog, Name, Offset, PartitionId, record::RecordBody};
 use riomar_speed_layer::{MemoryStore, RealtimeStore};
 use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
+use uuid::Uuid;
 
 use crate::{
     app::{Services, app},
     ingestion::{Budget, IngestionLimits},
+    processes::ThisProcess,
     query::{QueryEngine, QueryLimits, QueryParts},
     requests::RequestIds,
     roles::Roles,
@@ -74,21 +76,31 @@ impl Platform {
 
     /// With other limits of ingestion.
     pub(crate) async fn with_limits(limits: IngestionLimits) -> Self {
-        Self::with(limits, Roles::all(), RuntimeEnv::default()).await
+        Self::with(limits, Roles::all(), RuntimeEnv::default(), None).await
     }
 
     /// A process that has only these roles.
     pub(crate) async fn with_roles(roles: Roles) -> Self {
-        Self::with(IngestionLimits::default(), roles, RuntimeEnv::default()).await
+        Self::with(IngestionLimits::default(), roles, RuntimeEnv::default(), None).await
     }
 
     /// With this much memory for queries.
     pub(crate) async fn with_memory(bytes: usize) -> Self {
         let runtime = RuntimeEnvBuilder::new().with_memory_limit(bytes, 1.0).build().expect("a runtime");
-        Self::with(IngestionLimits::default(), Roles::all(), runtime).await
+        Self::with(IngestionLimits::default(), Roles::all(), runtime, None).await
     }
 
-    async fn with(limits: IngestionLimits, roles: Roles, runtime: RuntimeEnv) -> Self {
+    /// A process of a deployment with others, whose objects these are. The log is its own all the same.
+    pub(crate) async fn with_notices(roles: Roles, objects: &Arc<dyn ObjectStore>, id: Uuid) -> Self {
+        Self::with(IngestionLimits::default(), roles, RuntimeEnv::default(), Some((Arc::clone(objects), id))).await
+    }
+
+    async fn with(
+        limits: IngestionLimits,
+        roles: Roles,
+        runtime: RuntimeEnv,
+        others: Option<(Arc<dyn ObjectStore>, Uuid)>,
+    ) -> Self {
         let runtime = Arc::new(runtime);
         let directory = tempfile::tempdir().expect("a directory");
         let clock = ManualClock::new(1_700_000_000_000);
@@ -104,7 +116,7 @@ impl Platform {
         let components = BatchComponents {
             catalog: Arc::clone(&catalog),
             log: Arc::clone(&shared),
-            store: Arc::new(InMemory::new()),
+            store: others.as_ref().map_or_else(|| Arc::new(InMemory::new()) as _, |(objects, _)| Arc::clone(objects)),
             clock: Arc::new(clock.clone()),
             runtime: Arc::clone(&runtime),
             fresh_ids: FreshIds::random(),
@@ -118,6 +130,14 @@ impl Platform {
             realtime: Arc::clone(&realtime),
             memory: Arc::clone(&runtime.memory_pool),
         });
+        let process = ThisProcess {
+            id: others.as_ref().map_or_else(Uuid::nil, |(_, id)| *id),
+            host: "test".to_owned(),
+            began_at_ms: clock.now_ms(),
+            address: Default::default(),
+            speed: Default::default(),
+            notices: others.map(|(_, id)| Notices::new(batch.context().clone(), id)),
+        };
         let services = Arc::new(Services {
             roles,
             catalog,
@@ -135,8 +155,15 @@ impl Platform {
             counters: Default::default(),
             append_health: Default::default(),
             audit_room: Default::default(),
+            process,
         });
         Self { app: app(Arc::clone(&services)), services, clock, log, _directory: directory }
+    }
+
+    /// The objects in a folder.
+    pub(crate) async fn objects_below(&self, folder: &object_store::path::Path) -> Vec<object_store::ObjectMeta> {
+        let found = self.services.batch.context().store.list_with_delimiter(Some(folder)).await;
+        found.expect("a store in memory").objects
     }
 
     /// Sends a request and reads the response to its end.

@@ -25,7 +25,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use riomar_event_log::{Clock, EpochReader, History, Log, ReadLimit, ReadStep};
 use riomar_schemas::{Epoch, Name, PartitionId, ReaderPosition, Stream, View};
 
-use crate::store::RealtimeStore;
+use crate::{activity::Activity, store::RealtimeStore};
 use flush::Flushed;
 use lane::{Lane, Settled};
 use metrics::Lag;
@@ -100,6 +100,8 @@ pub struct SpeedParts {
     pub partition: PartitionId,
     /// Limits and paces.
     pub limits: SpeedLimits,
+    /// Where the worker tells how far it is.
+    pub activity: Activity,
 }
 
 impl fmt::Debug for SpeedParts {

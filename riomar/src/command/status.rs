@@ -1,4 +1,6 @@
-//! `riomar status`: whether the platform is ready, every stream's account, and every view's generation, lag and audits.
+//! `riomar status`: whether the platform is ready, every process, every stream's account, and every view's generation, lag and audits.
+
+mod processes;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -7,6 +9,7 @@ use riomar_schemas::Receipt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use self::processes::Processes;
 use super::{
     CommandError, Outcome,
     accept_loss::{Losses, Lost},
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::{
     cli::ClientArgs,
-    client::{Answer, Client},
+    client::{Answer, Client, ClientError},
     output,
 };
 
@@ -126,7 +129,8 @@ struct LastAudit {
     equal: bool,
 }
 
-/// Runs `status`; incomplete where the platform is not ready, where records were lost, or where an account does not add up.
+/// Runs `status`; incomplete where the platform is not ready, where nobody has one of the roles, where records were lost, or where an
+/// account does not add up.
 ///
 /// # Errors
 /// A platform that does not answer.
@@ -134,15 +138,28 @@ pub async fn run(args: StatusArgs) -> Result<Outcome, CommandError> {
     let client = args.client.client()?;
     let readiness = client.readiness().await?;
     let ready: Readiness = readiness.read()?;
+    let heard = match client.get(&["v1", "processes"], &[]).await {
+        Ok(heard) => Some(heard),
+        // Without the object store nothing is heard of the others; what else is known is told all the same.
+        Err(error @ ClientError::Refused(_)) => {
+            output::note(&format!("the processes are not known: {error}"));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let processes: Option<Processes> = heard.as_ref().map(Answer::read).transpose()?;
     if !args.client.json {
-        output::print(&format!("{}\n", ready.lines()))?;
+        let processes = processes.as_ref().map(Processes::lines).unwrap_or_default();
+        output::print(&format!("{}\n{processes}\n", ready.lines()))?;
     }
     let (streams, views) = (describe(&client, "streams").await?, describe(&client, "views").await?);
     let accounts = streams.iter().map(Answer::read).collect::<Result<Vec<StreamStatus>, _>>()?;
     if args.client.json {
         let raw = |answer: &Answer| RawValue::from_string(answer.text.clone()).ok();
         let all = |answers: &[Answer]| -> Vec<Box<RawValue>> { answers.iter().filter_map(raw).collect() };
-        let answer = serde_json::json!({ "readiness": raw(&readiness), "streams": all(&streams), "views": all(&views) });
+        let answer = serde_json::json!({
+            "readiness": raw(&readiness), "deployment": heard.as_ref().and_then(raw), "streams": all(&streams), "views": all(&views),
+        });
         output::print(&format!("{answer}\n"))?;
     } else {
         let views = views.iter().map(Answer::read).collect::<Result<Vec<ViewStatus>, _>>()?;
@@ -155,7 +172,9 @@ pub async fn run(args: StatusArgs) -> Result<Outcome, CommandError> {
     let odd = |stream: &&StreamStatus| !stream.account.adds_up && stream.losses.waiting.is_empty();
     let odd: Vec<&str> = accounts.iter().filter(odd).map(|stream| stream.name.as_str()).collect();
     if odd.is_empty() {
-        return Ok(if ready.is_unready() || !halted.is_empty() { Outcome::Incomplete } else { Outcome::Done });
+        let lacks_a_role = processes.is_none_or(|all| all.lacks_a_role());
+        let incomplete = ready.is_unready() || lacks_a_role || !halted.is_empty();
+        return Ok(if incomplete { Outcome::Incomplete } else { Outcome::Done });
     }
     output::note(&format!("the account does not add up: {}. Events may be missing; please report this", odd.join(", ")));
     Ok(Outcome::Incomplete)

@@ -38,6 +38,11 @@ impl Platform {
         if let Some(own) = &self.own {
             tasks.spawn(watch_free_space(own.data.clone(), Arc::clone(&self.layers.clock), stopping.clone()));
         }
+        // Asked of a socket that listens: it has an address.
+        if let Ok(address) = listener.local_addr() {
+            self.services.process.address.get_or_init(|| address);
+        }
+        tasks.spawn(serving::processes::tell(Arc::clone(&self.services), stopped(stopping.clone())));
         tasks.spawn(upkeep(Arc::clone(&self.services), stopping));
         let (server, clock) = (self.layers.settings.server, Arc::clone(&self.layers.clock));
         let served: io::Result<()> = serving::server::run(listener, self.app(), server, clock, shutdown).await;

@@ -9,7 +9,7 @@
 //! ```
 
 use std::{
-    fs::DirBuilder,
+    fs::{self, DirBuilder},
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -80,6 +80,7 @@ impl Platform {
         let realtime = realtime(config, &deployment)?;
         let mut settings = Settings {
             roles,
+            host: host(),
             spill: Some(own.spill.path().to_owned()),
             process_id: fresh_ids.next().as_u64_pair().0,
             ..Settings::of(config)
@@ -144,6 +145,13 @@ impl Own {
         let spill = data.join(SPILL);
         Ok(Self { log, spill: OwnFolder::take(&spill).map_err(directory(&spill))?, data: data.clone() })
     }
+}
+
+/// The name of this host, as the kernel or the environment has it.
+fn host() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = kernel.or_else(|| std::env::var("HOSTNAME").ok()).map(|name| name.trim().to_owned());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
 }
 
 /// Refuses roles that could not work together with those of other processes.

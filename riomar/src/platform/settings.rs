@@ -18,6 +18,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// What this process does.
     pub roles: Roles,
+    /// The name of the host, by which people tell processes from each other.
+    pub host: String,
     /// The batch layer.
     pub batch: BatchConfig,
     /// When recomputes start by themselves.
@@ -56,6 +58,7 @@ impl Settings {
         let retention = Retention { generations: batch.generations_kept, ..Retention::default() };
         Self {
             roles: Roles::all(),
+            host: "localhost".to_owned(),
             batch: BatchConfig {
                 landing,
                 retention,

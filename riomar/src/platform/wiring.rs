@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use metrics_exporter_prometheus::PrometheusHandle;
-use riomar_batch_layer as batch;
+use riomar_batch_layer::{self as batch, notices::Notices};
 use riomar_event_log::{Clock, quarantine::Quarantine};
 use riomar_serving_layer::{
     AppState, Services,
@@ -13,6 +13,7 @@ use riomar_serving_layer::{
     ingestion::Budget,
     metrics::{describe, prometheus},
     probes::AppendHealth,
+    processes::ThisProcess,
     query::{QueryEngine, QueryParts},
     requests::RequestIds,
 };
@@ -22,7 +23,16 @@ use super::{Layers, PlatformError, vitals};
 
 /// What the HTTP application stands on.
 pub fn services(layers: &Layers, quarantine: Quarantine, metrics: PrometheusHandle) -> AppState {
-    let Layers { catalog, log, realtime, clock, settings, batch } = layers.clone();
+    let Layers { catalog, log, realtime, clock, settings, batch, activity } = layers.clone();
+    let id = settings.fresh_ids.next();
+    let process = ThisProcess {
+        id,
+        host: settings.host,
+        began_at_ms: clock.now_ms(),
+        address: OnceLock::new(),
+        speed: activity,
+        notices: settings.batch.shared.then(|| Notices::new(batch.context().clone(), id)),
+    };
     let parts = QueryParts {
         catalog: Arc::clone(&catalog),
         log: Arc::clone(&log),
@@ -47,6 +57,7 @@ pub fn services(layers: &Layers, quarantine: Quarantine, metrics: PrometheusHand
         counters: Counters::default(),
         audit_room: AuditRoom::default(),
         append_health: AppendHealth::default(),
+        process,
     })
 }
 

@@ -367,6 +367,7 @@ const SOURCES: [&str; 12] = [
     include_str!("../openapi.rs"),
     include_str!("../probes.rs"),
     include_str!("../problem_types.rs"),
+    include_str!("../processes.rs"),
     include_str!("../quarantine.rs"),
     include_str!("../runs.rs"),
     include_str!("../sql.rs"),

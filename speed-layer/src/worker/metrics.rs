@@ -12,6 +12,7 @@ use riomar_event_log::ReadStep;
 use riomar_schemas::{Name, PartitionId, stream::APPEND_TIME};
 
 use super::{RebuildReason, SpeedParts, WorkerStep, lane::Lane};
+use crate::activity::Behind;
 
 macro_rules! of_view {
     ($kind:ident, $name:literal, $stream:expr, $partition:expr, $view:expr $(, $label:literal => $value:expr)*) => {
@@ -152,6 +153,7 @@ impl Lag {
         self.reported_ms = Some(now_ms);
         // A log that does not answer is reported by the next read.
         let Ok(bounds) = parts.log.bounds(&self.stream, self.partition).await else { return };
+        let mut behind = Behind::default();
         for lane in lanes {
             if let Some(known) = &lane.known {
                 let reached = Reached { offset: known.entry.position.offset.0, halted: known.entry.halted.is_some() };
@@ -164,6 +166,7 @@ impl Lag {
                 Some(append_time_ms) if records > 0 => now_ms.saturating_sub(append_time_ms).max(0),
                 _ => 0,
             };
+            behind = Behind { records: behind.records.max(records), ms: behind.ms.max(behind_ms) };
             let told = Told {
                 halted: f64::from(u8::from(reached.halted)),
                 position: reached.offset as f64,
@@ -172,6 +175,7 @@ impl Lag {
             };
             told.set(&self.stream, self.partition, view);
         }
+        parts.activity.report(&self.stream, self.partition, behind);
     }
 }
 

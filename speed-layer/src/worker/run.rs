@@ -64,6 +64,7 @@ pub async fn run(
 async fn run_one(mut worker: SpeedWorker, shutdown: Shared<impl Future<Output = ()>>) {
     let clock = worker.parts.clock.clone();
     metrics::begin(&worker.parts);
+    let _working = worker.parts.activity.begin(worker.stream(), worker.partition());
     let mut incidents = Incidents::default();
     let mut retry_pause = worker.parts.limits.retry_pause_min;
     loop {

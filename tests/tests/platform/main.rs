@@ -11,6 +11,7 @@ mod kill;
 mod lost_log;
 mod metrics;
 mod outside;
+mod processes;
 mod readme;
 mod rebuild;
 mod redis_faults;

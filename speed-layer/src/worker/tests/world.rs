@@ -27,6 +27,7 @@ use super::{
     history::FakeHistory,
 };
 use crate::{
+    activity::Activity,
     memory::MemoryStore,
     redis_store::{RedisLimits, RedisStore, RedisTls},
     store::{Entry, RealtimeStore},
@@ -145,6 +146,7 @@ impl World {
             views: self.views.clone(),
             partition: PARTITION,
             limits: self.limits,
+            activity: Activity::default(),
         }
     }
 
