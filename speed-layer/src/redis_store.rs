@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! HGETALL riomar:5d1c0a7e:{traffic_by_minute/3f2a9c01d4e5b677/0}:entry
-//! format 1  offset 81920  epoch 41  start 40  floor 40  event_time_max_us 1795687199000000  groups:40 1204  groups:41 377
+//! format 1  offset 81920  epoch 41  start 40  floor 40  lost 0  event_time_max_us 1795687199000000  groups:40 1204  groups:41 377
 //! ```
 //!
 //! It lists its epochs with the number of groups in each, so an entry whose hashes were evicted or deleted is told from a whole one,

@@ -86,10 +86,10 @@ impl Landing {
             quarantine: Quarantine::new(parts.log.clone()),
             lags: Lags::new(master.stream().name.clone()),
             parts,
+            halted: Halted::default(),
             master,
             limits,
             partitions: BTreeMap::new(),
-            halted: Halted::default(),
             partitions_checked_ms: None,
             buffered: Buffered::default(),
         }

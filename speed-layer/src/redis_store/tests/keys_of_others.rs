@@ -16,7 +16,7 @@ async fn keys_and_entries_are_readable() {
     let fields: Vec<_> = fields.lines().collect();
     let mut pairs: Vec<_> = fields.chunks(2).map(|pair| pair.join(" ")).collect();
     pairs.sort_unstable();
-    assert_eq!(pairs, ["epoch 0", "floor 0", "format 1", "groups:0 1", "offset 1", "start 0"]);
+    assert_eq!(pairs, ["epoch 0", "floor 0", "format 1", "groups:0 1", "lost 0", "offset 1", "start 0"]);
 }
 
 #[tokio::test]
