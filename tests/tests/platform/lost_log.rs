@@ -62,11 +62,7 @@ impl Schedule {
                 if reply.status == 200 { Ok(()) } else { Err(reply.text()) }
             }
             30..44 => self.harness.land(who).await.map(drop).map_err(|error| error.to_string()),
-            44..62 => match self.harness.speed(who).await {
-                Ok(_) => Ok(()),
-                Err(SpeedError::Log { source: LogError::OutOfRange { .. }, .. }) => self.expect_waiting().await,
-                Err(error) => Err(error.to_string()),
-            },
+            44..62 => self.speed(who).await,
             62..68 => self.harness.cut(who).await.map_err(|error| error.to_string()),
             68..82 => match self.harness.recompute(who, action > 80).await {
                 Ok(()) => Ok(()),
@@ -86,6 +82,14 @@ impl Schedule {
         }
     }
 
+    async fn speed(&self, who: Who) -> Result<(), String> {
+        match self.harness.speed(who).await {
+            Ok(_) => Ok(()),
+            Err(SpeedError::Log { source: LogError::OutOfRange { .. }, .. }) => self.expect_waiting().await,
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     async fn losses(&self) -> Value {
         self.harness.client().get(LOSSES).await.json()
     }
@@ -99,6 +103,10 @@ impl Schedule {
 
     /// Lets go of records of one partition that may not have landed.
     async fn lose(&mut self) -> Result<(), String> {
+        if self.random.random_ratio(2, 3) {
+            // The realtime views hold them.
+            self.speed(Who::First).await?;
+        }
         let log = self.harness.log();
         self.book.note(&*log).await.map_err(|error| error.to_string())?;
         let number = self.random.random_range(0..PARTITIONS);
