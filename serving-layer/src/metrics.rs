@@ -155,7 +155,8 @@ fn audits(view: &Name, kind: AuditKind, outcome: AuditOutcome) -> metrics::Count
 
 /// Tells the account of a stream, or withdraws it where it could not be taken: an old account would pass for the true one.
 pub(crate) fn account(stream: &Name, account: Option<&StreamAccount>) {
-    let parts: [(&'static str, fn(&StreamAccount) -> u64); 10] = [
+    type Part = fn(&StreamAccount) -> u64;
+    let parts: [(&'static str, Part); 10] = [
         ("received", |account| account.received),
         ("accepted", |account| account.accepted),
         ("quarantined", |account| account.quarantined),

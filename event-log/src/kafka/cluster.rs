@@ -27,6 +27,8 @@ use crate::{error::LogError, log::PartitionBounds};
 
 /// Between two looks at a topic that is being created.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Within this time every broker has heard of a partition that was created.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// What a call may take beyond the client's own deadline before it is given up from outside.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -92,12 +94,19 @@ impl Cluster {
         Ok(partitions)
     }
 
-    /// Makes sure that a partition is there.
+    /// Makes sure that a partition is there. One that is not is looked for a little longer: somebody may just have created it.
     pub(super) async fn expect(&self, place: Place<'_>) -> Result<(), LogError> {
-        if place.partition.0 < self.known(place.topic).partitions || place.partition.0 < self.partitions(place.topic).await? {
+        if place.partition.0 < self.known(place.topic).partitions {
             return Ok(());
         }
-        Err(place.unknown())
+        let deadline = Instant::now() + HEARD_WITHIN;
+        while place.partition.0 >= self.partitions(place.topic).await? {
+            if Instant::now() >= deadline {
+                return Err(place.unknown());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
     }
 
     /// Forgets a topic that is not as it was.
@@ -110,10 +119,8 @@ impl Cluster {
     pub(super) async fn failed(&self, place: Place<'_>, doing: &str, error: KafkaError) -> LogError {
         if is_unknown(&error) {
             self.forget(place.topic);
-            match self.partitions(place.topic).await {
-                Ok(partitions) if place.partition.0 >= partitions => return place.unknown(),
-                Ok(_) => {}
-                Err(error) => return error,
+            if let Err(error) = self.expect(place).await {
+                return error;
             }
         }
         self.incidents.unavailable(doing, error)

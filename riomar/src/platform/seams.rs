@@ -280,7 +280,7 @@ mod tests {
         let error = ask("not-hunter2").await.expect_err("is refused").to_string();
         assert!(error.contains("it refuses the user or the password") && !error.contains("hunter2"), "{error}");
         let missing = [("log.kind", "kafka"), ("log.security", "tls"), ("log.ca_file", "missing.pem")];
-        let error = log(&configuration(&missing), Arc::new(SystemClock)).await.err().expect("no such file").to_string();
+        let error = log(&configuration(&missing), Arc::new(SystemClock)).await.expect_err("no such file").to_string();
         assert!(error.contains("missing.pem, which is for Kafka, cannot be read"), "{error}");
     }
 

@@ -421,7 +421,8 @@ mod tests {
             let entry = Entry { lost, ..entry(offset, 5, 5) };
             let (cut, cut_position, first_epoch, read_again) = (Epoch(5), Offset(100), Epoch(0), false);
             let observed = Observed { cut, cut_position, first_epoch, entry: Ok(Some(&entry)), losses, read_again };
-            let expected = if taken { Decision::Take { through: Offset(offset.max(100)), rebuilding: false } } else { Decision::ReadAgain };
+            let expected =
+                if taken { Decision::Take { through: Offset(offset.max(100)), rebuilding: false } } else { Decision::ReadAgain };
             assert_eq!(decide(&observed), expected, "{observed:?}");
             let again = decide(&Observed { read_again: true, ..observed });
             assert_eq!(matches!(again, Decision::BatchOnly { code: "realtime_rebuilding", .. }), !taken, "{observed:?}");

@@ -50,7 +50,7 @@ impl Scenario {
     /// What a person is shown, and the exit code.
     fn status(&self, arguments: &[&str]) -> (String, Option<i32>) {
         let mut status = command(binary());
-        status.args(["status", "--url", &self.deployment.url("serve")]).args(arguments);
+        status.args(["status", "--url", self.deployment.url("serve")]).args(arguments);
         let output = status.output().expect("the binary starts");
         (String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr), output.status.code())
     }
@@ -117,7 +117,7 @@ async fn every_process_is_shown_and_who_is_gone_is_missed() {
     let (shown, code) = scenario.status(&[]);
     assert_eq!(code, Some(0), "{shown}");
     for (name, _) in PROCESSES {
-        assert!(shown.contains(&scenario.deployment.url(name)), "{name} is not shown:\n{shown}");
+        assert!(shown.contains(scenario.deployment.url(name)), "{name} is not shown:\n{shown}");
     }
     for text in ["leads", "stands by", "accepts events", "folds "] {
         assert!(shown.contains(text), "{text}:\n{shown}");

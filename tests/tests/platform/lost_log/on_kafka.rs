@@ -110,7 +110,7 @@ impl Site {
     /// Runs a command of the binary against a process.
     async fn riomar(&self, process: &str, arguments: &[&str]) -> Told {
         let mut command = Command::new(binary());
-        command.args(arguments).args(["--url", &self.deployment.url(process)]).stdin(std::process::Stdio::null());
+        command.args(arguments).args(["--url", self.deployment.url(process)]).stdin(std::process::Stdio::null());
         let output = tokio::task::spawn_blocking(move || command.output()).await.expect("it ends");
         Told::of(&output.expect("the binary starts"))
     }
