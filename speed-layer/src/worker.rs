@@ -194,7 +194,7 @@ impl SpeedWorker {
             self.parts.clock.sleep(wait).await;
             return Ok(step);
         };
-        let read = self.read(from, now_ms, wait).await?;
+        let Some(read) = self.read(from, now_ms, wait).await? else { return Ok(step) };
         step.records = read.to.offset.0 - read.from.offset.0;
         step.position = Some(read.to);
         if step.records > 0 {
@@ -247,21 +247,37 @@ impl SpeedWorker {
         Ok(())
     }
 
-    /// Reads on from `from`, with a new reader where none stands there.
-    async fn read(&mut self, from: ReaderPosition, now_ms: i64, wait: Duration) -> Result<ReadStep, SpeedError> {
+    /// Reads on from `from`, with a new reader where none stands there. `None` where a view has to be settled before that.
+    async fn read(&mut self, from: ReaderPosition, now_ms: i64, wait: Duration) -> Result<Option<ReadStep>, SpeedError> {
         // Taken out: a reader whose future was dropped halfway is not used again.
-        let standing_there = self.take_reader(from, now_ms);
-        let parts = &self.parts;
-        let mut reader = match standing_there {
+        let mut reader = match self.take_reader(from, now_ms) {
             Some(reader) => reader,
-            None => EpochReader::open(parts.log.clone(), parts.history.clone(), parts.stream.clone(), parts.partition, from)
-                .await
-                .map_err(|e| error::log(parts, e))?,
+            None => match self.open_reader(from).await? {
+                Some(reader) => reader,
+                None => return Ok(None),
+            },
         };
+        let parts = &self.parts;
         let limit = ReadLimit { records: parts.limits.batch_records_max, bytes: parts.limits.batch_bytes_max, wait };
         let read = reader.next(limit).await.map_err(|e| error::log(parts, e));
         self.readers.push(reader);
-        read
+        read.map(Some)
+    }
+
+    /// Opens a reader. It knows the duplicates of the past as that is now: without what was lost, once that is accepted. States that
+    /// hold lost events must not be folded on with it, so views that have such states are to be settled first: `None` then.
+    async fn open_reader(&mut self, from: ReaderPosition) -> Result<Option<EpochReader>, SpeedError> {
+        let parts = &self.parts;
+        let failed = |e| error::log(parts, e);
+        let (log, history, stream) = (parts.log.clone(), parts.history.clone(), parts.stream.clone());
+        let reader = EpochReader::open(log, history, stream, parts.partition, from).await.map_err(failed)?;
+        // Asked for behind the reader's own questions, so these are the losses that it knows of, or more.
+        let losses = parts.history.losses(&parts.stream, parts.partition).await.map_err(failed)?;
+        let mut all_know = true;
+        for lane in &mut self.lanes {
+            all_know &= lane.knows_of(&losses);
+        }
+        Ok(all_know.then_some(reader))
     }
 
     /// Takes out the reader that stands at `from`, and lets go of those that stand where no view goes on.

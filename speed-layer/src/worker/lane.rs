@@ -114,6 +114,16 @@ impl Lane {
         self.damaged = Some(entry);
     }
 
+    /// Whether the states that are known count these losses, or have not come to them. If not, the view is settled anew.
+    pub(super) fn knows_of(&mut self, losses: &[Loss]) -> bool {
+        let knows = |known: &Known| known.entry.lost == Loss::before(losses, known.entry.position.offset);
+        let is_so = self.known.as_ref().is_none_or(knows);
+        if !is_so {
+            self.known = None;
+        }
+        is_so
+    }
+
     /// Reads the entry where it is not known and the hand-over where it is due, and rebuilds where they do not go together.
     pub(super) async fn settle(
         &mut self,

@@ -86,3 +86,24 @@ async fn c3_a_view_that_has_not_read_the_lost_events_passes_over_them_once_that_
     let step = worker.step(Duration::ZERO).await.expect("a step");
     assert!(step.rebuilds.is_empty(), "{step:?}");
 }
+
+#[tokio::test]
+async fn c3_a_reader_that_knows_of_a_loss_folds_nothing_into_states_that_do_not() {
+    let mut world = world().await;
+    let mut ahead = world.worker();
+    world.catch_up(&mut ahead).await;
+    world.trim(Offset(11)).await;
+    // Its views are settled for long when the loss is accepted.
+    world.limits.hand_over_interval = Duration::from_secs(3_600);
+    let mut worker = world.worker();
+    let refused = worker.step(Duration::ZERO).await.expect_err("what was kept is unknown");
+    assert!(is_gone(&refused), "{refused}");
+    world.hits(2, 2).await;
+    world.accept_loss(Offset(11), Epoch(4));
+    let again = Hit { id: "new 8".to_owned(), minute: 7, key: "k0".to_owned(), amount: 100 };
+    world.append([Written::Hit(again)]).await;
+    let step = worker.step(Duration::ZERO).await.expect("a step");
+    assert_eq!((step.records, step.events_folded), (0, 0), "the views come first");
+    world.catch_up(&mut worker).await;
+    world.check("after the rebuild").await;
+}
