@@ -6,6 +6,7 @@ use std::{
     io::{ErrorKind, Read},
     path::{Path, PathBuf},
     process::Command,
+    time::Instant,
 };
 
 use riomar_tests::process::{Up, eventually, free_port};
@@ -110,9 +111,11 @@ async fn a_full_disk_refuses_events_and_nothing_else() {
     assert!(is_full(&refused), "{refused:?}");
     assert_eq!(place.hits(&up).await, Some(1), "queries go on");
 
+    let began = Instant::now();
     fs::remove_file(&filler).expect("removes");
     assert_eq!(place.send(&up, 2, "").await.0, 200, "without a restart");
     eventually("both events", async || place.hits(&up).await.filter(|hits| *hits == 2)).await;
+    println!("full_disk: whole again {:.2} s after there was room", began.elapsed().as_secs_f64());
 }
 
 /// The records are on a disk of their own, which the log does not see coming to its end: a commit ends half-way.
@@ -141,7 +144,9 @@ async fn a_disk_that_is_full_in_the_middle_of_a_commit_is_told_and_nothing_ackno
     }
     up.kill();
 
+    let began = Instant::now();
     let up = place.start(&data).await;
     assert_eq!((place.send(&up, 2, "").await.0, place.send(&up, 3, "").await.0), (200, 200));
     eventually("all three, once", async || place.hits(&up).await.filter(|hits| *hits == 3)).await;
+    println!("full_disk: whole again {:.2} s after the process was started again", began.elapsed().as_secs_f64());
 }

@@ -248,6 +248,7 @@ async fn what_kafka_deleted_before_it_landed_halts_one_partition_until_somebody_
     site.riomar("serve", &["accept-loss", "readings", "--yes"]).await.check(1, &["batch"]);
     assert!(accepted(&site.get("batch-1", LOSSES).await.1).is_empty());
     site.before = Some(site.book.clone());
+    let began = Instant::now();
     site.riomar("batch-2", &["accept-loss", "readings", "--partition", &number, "--yes"])
         .await
         .check(0, &[&from.to_string(), "accepted"]);
@@ -258,6 +259,7 @@ async fn what_kafka_deleted_before_it_landed_halts_one_partition_until_somebody_
     assert_eq!(losses, [Accepted { partition, from, to, epoch }]);
     site.book.accept(losses);
     site.whole("after the loss was accepted").await;
+    println!("lost_log: whole again {:.1} s after the loss was accepted", began.elapsed().as_secs_f64());
     // Whatever comes now is one of after.
     site.before = None;
     let again = site.book.events(partition, from, to);
