@@ -1,6 +1,6 @@
 //! The accounts of all streams as metrics, taken again and again, so that one that does not add up is seen without being asked for.
 
-use std::{future::Future, pin::pin, time::Duration};
+use std::{collections::BTreeMap, future::Future, pin::pin, time::Duration};
 
 use futures::future::{Either, select};
 
@@ -12,14 +12,25 @@ const TAKE_EVERY: Duration = Duration::from_secs(15);
 /// Takes the account of each stream, tells it, and waits, until `shutdown` is over.
 pub async fn run(state: AppState, shutdown: impl Future<Output = ()> + Send) {
     let mut shutdown = pin!(shutdown);
+    // The partitions that something was told of.
+    let mut told = BTreeMap::new();
     loop {
         let round = async {
             for stream in state.catalog.streams() {
-                let account = streams::account(&state, stream).await;
-                if let Err(error) = &account {
-                    tracing::debug!(stream = %stream.name, %error, "the account cannot be taken");
+                match streams::account(&state, stream).await {
+                    Ok((account, offsets)) => {
+                        metrics::account(&stream.name, Some(&account));
+                        offsets.iter().for_each(|offsets| metrics::offsets(&stream.name, offsets));
+                        let partitions: Vec<_> = offsets.into_iter().map(|offsets| offsets.partition).collect();
+                        told.insert(stream.name.clone(), partitions);
+                    }
+                    Err(error) => {
+                        tracing::debug!(stream = %stream.name, %error, "the account cannot be taken");
+                        metrics::account(&stream.name, None);
+                        let partitions = told.remove(&stream.name).unwrap_or_default();
+                        partitions.into_iter().for_each(|partition| metrics::offsets_unknown(&stream.name, partition));
+                    }
                 }
-                metrics::account(&stream.name, account.ok().as_ref());
             }
             state.clock.sleep(TAKE_EVERY).await;
         };

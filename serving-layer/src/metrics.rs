@@ -6,13 +6,14 @@ use axum::{Router, extract::State, http::header, response::IntoResponse, routing
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use riomar_batch_layer::audit::AuditKind;
-use riomar_schemas::{Name, Receipt};
+use riomar_schemas::{Name, PartitionId, Receipt};
 
 use crate::{
     account::StreamAccount,
     app::{AppState, Services},
     query::DEGRADATION_CODES,
     roles::Role,
+    streams::PartitionOffsets,
 };
 
 /// Upper bounds of the buckets that durations fall into, in seconds.
@@ -72,6 +73,12 @@ pub fn describe() {
          accepted = landed + duplicates + in_flight + lost; undecodable is a part of quarantined, late of landed"
     );
     describe_gauge!("riomar_account_adds_up", "1 while a stream's account adds up, 0 when it does not, by stream");
+    describe_gauge!(
+        "riomar_stream_offset",
+        Unit::Count,
+        "Where a stream's log stands, by stream, partition and kind: log_start (the lowest offset that it still holds), landed (the \
+         first that has not landed), log_end (the next record's)"
+    );
     describe_counter!("riomar_account_errors_total", Unit::Count, "Accounts that could not be taken, by stream");
 }
 
@@ -179,6 +186,23 @@ pub(crate) fn account(stream: &Name, account: Option<&StreamAccount>) {
     }
 }
 
+/// Tells where the log of a partition stands. Landing tells the same of itself; this is told though nobody lands.
+pub(crate) fn offsets(stream: &Name, offsets: &PartitionOffsets) {
+    let kinds = [("log_start", offsets.log_start), ("landed", offsets.landed), ("log_end", offsets.log_end)];
+    for (kind, offset) in kinds {
+        stream_offset(stream, offsets.partition, kind).set(offset.0 as f64);
+    }
+}
+
+/// Withdraws what was told of a partition, which cannot be known at the time.
+pub(crate) fn offsets_unknown(stream: &Name, partition: PartitionId) {
+    ["log_start", "landed", "log_end"].into_iter().for_each(|kind| stream_offset(stream, partition, kind).set(f64::NAN));
+}
+
+fn stream_offset(stream: &Name, partition: PartitionId, kind: &'static str) -> metrics::Gauge {
+    gauge!("riomar_stream_offset", "stream" => stream.to_string(), "partition" => partition.to_string(), "kind" => kind)
+}
+
 fn account_errors(stream: &Name) -> metrics::Counter {
     counter!("riomar_account_errors_total", "stream" => stream.to_string())
 }
@@ -204,7 +228,7 @@ async fn get_metrics(State(state): State<AppState>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
-    use riomar_schemas::receipt::Degradation;
+    use riomar_schemas::{Offset, receipt::Degradation};
 
     use super::*;
 
@@ -221,10 +245,23 @@ mod tests {
             for stream in ["here", "gone"] {
                 account(&name(stream), Some(&ours));
             }
+            let offsets_of = |partition| PartitionOffsets {
+                partition: PartitionId(partition),
+                log_start: Offset(1),
+                landed: Offset(2),
+                log_end: Offset(3),
+            };
+            (0..2).for_each(|partition| offsets(&name("here"), &offsets_of(partition)));
             account(&name("gone"), None);
+            offsets_unknown(&name("here"), PartitionId(1));
             let text = render(&recorder.handle());
             assert!(text.contains(r#"riomar_account_events{stream="here",part="received"} 7"#), "{text}");
             assert!(text.contains(r#"riomar_account_errors_total{stream="gone"} 1"#), "{text}");
+            for (kind, offset) in [("log_start", 1), ("landed", 2), ("log_end", 3)] {
+                let told = format!(r#"riomar_stream_offset{{stream="here",partition="0",kind="{kind}"}} {offset}"#);
+                assert!(text.contains(&told), "{text}");
+            }
+            assert!(!text.contains(r#"partition="1""#), "{text}");
             assert!(!text.contains(r#"{stream="gone",part="#) && !text.contains("NaN"), "{text}");
             account(&name("gone"), Some(&ours));
             assert!(render(&recorder.handle()).contains(r#"riomar_account_adds_up{stream="gone"} 1"#));

@@ -122,13 +122,29 @@ async fn get_stream(State(state): State<AppState>, Path(stream): Path<String>) -
     }))
 }
 
-/// The account of a stream at this moment.
+/// Where a partition's log begins, how far it has landed, and where the log ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PartitionOffsets {
+    pub(crate) partition: PartitionId,
+    pub(crate) log_start: Offset,
+    pub(crate) landed: Offset,
+    pub(crate) log_end: Offset,
+}
+
+/// The account of a stream at this moment, and the offsets of its partitions.
 ///
 /// # Errors
 /// What the log and the master dataset report.
-pub(crate) async fn account(services: &Services, stream: &Stream) -> Result<StreamAccount, ApiError> {
+pub(crate) async fn account(services: &Services, stream: &Stream) -> Result<(StreamAccount, Vec<PartitionOffsets>), ApiError> {
     let (_, partitions) = facts(services, stream).await?;
-    add_up(services, stream, &partitions).await
+    let account = add_up(services, stream, &partitions).await?;
+    let offsets = partitions.iter().map(|(partition, landed, _, bounds)| PartitionOffsets {
+        partition: *partition,
+        log_start: bounds.start,
+        landed: landed.position.offset,
+        log_end: bounds.end,
+    });
+    Ok((account, offsets.collect()))
 }
 
 async fn add_up(services: &Services, stream: &Stream, partitions: &[PartitionFacts]) -> Result<StreamAccount, ApiError> {
