@@ -9,6 +9,7 @@
 
 mod cluster;
 mod codec;
+mod ends;
 mod incidents;
 mod members;
 mod producer;
@@ -38,7 +39,7 @@ use cluster::{Cluster, Place};
 use incidents::{Incidents, Quiet};
 use producer::{Failure, Producer};
 use readers::Readers;
-pub use readers::{IDLE_READER_MS, IDLE_READERS_MAX};
+pub use readers::{IDLE_PARTITION_READERS_MAX, IDLE_READER_MS, IDLE_READERS_MAX};
 pub use security::{KafkaClientCertificate, KafkaLogin, KafkaSecurity, KafkaTls, SaslMechanism};
 pub use settings::KafkaSettings;
 use settings::{Client, client_config};

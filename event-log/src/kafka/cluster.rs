@@ -65,7 +65,8 @@ pub(super) struct Cluster {
     topics: Mutex<HashMap<String, Known>>,
 }
 
-/// What is known of a topic. It never has fewer partitions than it had.
+/// What is known of a topic. It never has fewer partitions than it had: whoever says so has not heard of them yet, unless they are not
+/// found for as long as that may take. Then the topic is another one, or gone, and what was known of it is forgotten.
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
     partitions: u32,
@@ -87,11 +88,11 @@ impl Cluster {
         Duration::from_millis(self.settings.request_timeout_ms.into())
     }
 
-    /// The number of partitions of a topic; 0 where there is none of that name.
+    /// The number of partitions of a topic; 0 where there is none of that name. Never fewer than are known: the broker that answers may
+    /// be behind. That a topic is gone is told by the first call for one of its partitions.
     pub(super) async fn partitions(&self, topic: &str) -> Result<u32, LogError> {
-        let partitions = self.look_at(topic).await?.partitions;
-        self.learn(topic, |known| known.partitions = known.partitions.max(partitions));
-        Ok(partitions)
+        let seen = self.look_at(topic).await?;
+        Ok(self.learn_partitions(topic, seen))
     }
 
     /// Makes sure that a partition is there. One that is not is looked for a little longer: somebody may just have created it.
@@ -99,28 +100,36 @@ impl Cluster {
         if place.partition.0 < self.known(place.topic).partitions {
             return Ok(());
         }
+        if self.finds(place).await? { Ok(()) } else { Err(place.unknown()) }
+    }
+
+    /// Looks for a partition until a broker has it, or every broker would have heard of it.
+    async fn finds(&self, place: Place<'_>) -> Result<bool, LogError> {
         let deadline = Instant::now() + HEARD_WITHIN;
-        while place.partition.0 >= self.partitions(place.topic).await? {
+        loop {
+            let seen = self.look_at(place.topic).await?;
+            if place.partition.0 < seen.partitions {
+                self.learn_partitions(place.topic, seen);
+                return Ok(true);
+            }
             if Instant::now() >= deadline {
-                return Err(place.unknown());
+                return Ok(false);
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        Ok(())
-    }
-
-    /// Forgets a topic that is not as it was.
-    pub(super) fn forget(&self, topic: &str) {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
     }
 
     /// The error for a call that failed. That there is no such partition a client may say from memory, which a broker that was away
     /// for a while has spoiled: so the cluster is asked.
     pub(super) async fn failed(&self, place: Place<'_>, doing: &str, error: KafkaError) -> LogError {
         if is_unknown(&error) {
-            self.forget(place.topic);
-            if let Err(error) = self.expect(place).await {
-                return error;
+            match self.finds(place).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.forget(place.topic);
+                    return place.unknown();
+                }
+                Err(error) => return error,
             }
         }
         self.incidents.unavailable(doing, error)
@@ -135,9 +144,9 @@ impl Cluster {
             let (topic, within) = (place.topic.to_owned(), deadline - Instant::now());
             let asked = self.ask(move |sender| sender.client().fetch_watermarks(&topic, number, within)).await;
             match &asked {
-                // Another broker leads from now on, or this one has not heard that it does. The client goes by what it remembers until
-                // it looks again.
-                Err(error) if is_of_another_leader(error) && Instant::now() + LOOK_AGAIN < deadline => {
+                // Another broker leads from now on, or this one has not heard that it does, or does not know the end yet. The client
+                // goes by what it remembers until it looks again.
+                Err(error) if is_of_a_new_leader(error) && Instant::now() + LOOK_AGAIN < deadline => {
                     self.look_at(place.topic).await?;
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
@@ -161,7 +170,7 @@ impl Cluster {
             return Ok(());
         }
         let deadline = Instant::now() + self.deadline();
-        match self.partitions(topic).await? {
+        match self.look_at(topic).await?.partitions {
             0 if partitions == 0 => return Ok(()),
             0 => self.create_topic(topic, partitions).await?,
             _ => {}
@@ -204,7 +213,12 @@ impl Cluster {
         let doing = || format!("creating topic {topic}");
         let created = self.in_time(doing(), self.admin.create_topics([&new], &options)).await?;
         match created.into_iter().next() {
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | Some(Ok(_)) | None => Ok(()),
+            Some(Ok(_)) => {
+                // What was known of a topic of this name was known of one that is gone.
+                self.forget(topic);
+                Ok(())
+            }
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => Ok(()),
             Some(Err((_, RDKafkaErrorCode::InvalidReplicationFactor))) => Err(LogError::Misconfigured(format!(
                 "topic {topic} is to have {} copies, but Kafka at {} has fewer brokers: start more, or ask for fewer copies",
                 self.settings.replication, self.settings.brokers
@@ -254,7 +268,7 @@ impl Cluster {
         loop {
             let seen = self.look_at(topic).await?;
             if seen.led >= partitions {
-                self.learn(topic, |known| known.partitions = known.partitions.max(seen.partitions));
+                self.learn_partitions(topic, seen);
                 return Ok(seen.partitions);
             }
             if Instant::now() >= deadline {
@@ -271,9 +285,6 @@ impl Cluster {
         match seen {
             Ok(seen) => {
                 self.incidents.answered();
-                if seen.partitions == 0 {
-                    self.forget(topic);
-                }
                 Ok(seen)
             }
             Err(error) => Err(self.incidents.unavailable(format_args!("the partitions of topic {topic}"), error)),
@@ -306,9 +317,22 @@ impl Cluster {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner).get(topic).copied().unwrap_or_default()
     }
 
-    fn learn(&self, topic: &str, learn: impl FnOnce(&mut Known)) {
+    fn learn<T>(&self, topic: &str, learn: impl FnOnce(&mut Known) -> T) -> T {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        learn(topics.entry(topic.to_owned()).or_default());
+        learn(topics.entry(topic.to_owned()).or_default())
+    }
+
+    /// Learns how many partitions a broker sees; gives how many there are.
+    fn learn_partitions(&self, topic: &str, seen: Seen) -> u32 {
+        self.learn(topic, |known| {
+            known.partitions = known.partitions.max(seen.partitions);
+            known.partitions
+        })
+    }
+
+    /// Forgets a topic that is not as it was.
+    fn forget(&self, topic: &str) {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
     }
 }
 
@@ -336,10 +360,12 @@ fn seen(sender: &Sender, topic: &str, within: Duration) -> KafkaResult<Seen> {
     Ok(Seen { partitions: count(topic.partitions().len()), led: count(led) })
 }
 
-/// Whether an error says that a partition is led by another broker than the one that was asked, or by none for now.
-fn is_of_another_leader(error: &KafkaError) -> bool {
+/// Whether an error says that a partition is led by another broker than the one that was asked, or by none for now, or by one that has
+/// led it for so short a time that it does not know how much was acknowledged.
+fn is_of_a_new_leader(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
-    matches!(error.rdkafka_error_code(), Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable))
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::OffsetNotAvailable))
 }
 
 /// Whether an error says that a topic or partition is not there.

@@ -1,9 +1,11 @@
 //! A reader of one partition: a consumer that was given the partition and an offset once, and reads on from there.
 //!
 //! It never seeks, so what it returns follows on what it returned before. Whether there is nothing more to read is not told by an
-//! empty queue, nor by a note in the queue that the end was reached, which may be older than the newest records. It is told by the
-//! consumer's position behind what a broker keeps for itself, or by such a note of a consumer that began to read after the end was
-//! asked for.
+//! empty queue, nor by the mere news that the end was reached: that is the end which the broker had that was fetched from, at that
+//! time. It may be another broker than the one that was asked for the end, such as a leader that has just been chosen and does not
+//! know yet how much was acknowledged. So a reader goes on behind what it has been given or told of by offset, and never further:
+//! behind its records, behind the consumer's position (which passes over what a broker keeps for itself), and up to the offset at
+//! which the end was reached ([`Ends`]). What is missing up to the end that was asked for is waited for.
 
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     codec,
-    incidents::Quiet,
+    ends::Ends,
     taken::{Room, Taken},
 };
 
@@ -55,7 +57,7 @@ pub(super) enum Filled {
 
 /// A partition's reader.
 pub(super) struct Reader {
-    consumer: Option<StreamConsumer<Quiet>>,
+    consumer: Option<StreamConsumer<Ends>>,
     topic: String,
     partition: PartitionId,
     /// There is no record from here up to `next`.
@@ -72,8 +74,8 @@ pub(super) struct Reader {
 /// What a consumer gave.
 enum Received {
     Record(Record),
-    /// A note that the end was reached.
-    End,
+    /// The broker has nothing more, and there is no record before this offset that did not come.
+    End(Offset),
     /// Something that passes: the consumer tries again by itself.
     Hiccup,
 }
@@ -85,7 +87,7 @@ impl Reader {
     /// [`Trouble::Broken`] where the client cannot be made.
     pub(super) fn open(config: &ClientConfig, topic: &str, partition: PartitionId, from: Offset) -> Result<Self, Trouble> {
         let broken = |error: KafkaError| Trouble::Broken(error.to_string());
-        let consumer: StreamConsumer<Quiet> = config.create_with_context(Quiet).map_err(broken)?;
+        let consumer: StreamConsumer<Ends> = config.create_with_context(Ends::default()).map_err(broken)?;
         let topic = topic.to_owned();
         let (consumer, heard) = (Some(consumer), Instant::now());
         let reader = Self { consumer, topic, partition, low: from, next: from, held: None, heard, used_ms: 0 };
@@ -100,6 +102,11 @@ impl Reader {
     /// Whether a read from `from` can go on with it.
     pub(super) fn stands_at(&self, topic: &str, partition: PartitionId, from: Offset) -> bool {
         self.partition == partition && (self.low..=self.next).contains(&from) && self.topic == topic
+    }
+
+    /// Whether both read the same partition.
+    pub(super) fn reads_as(&self, other: &Self) -> bool {
+        self.partition == other.partition && self.topic == other.topic
     }
 
     /// Whether what did not come in time may be on its way still.
@@ -123,17 +130,17 @@ impl Reader {
     /// The reader is of no use then; what was taken is right.
     pub(super) fn fill_now(&mut self, taken: &mut Taken) -> Result<(), Trouble> {
         self.take_held(taken);
-        while !taken.is_full()
-            && let Some(received) = self.consumer()?.recv().now_or_never()
-        {
-            let received = received_of(received)?;
+        while !taken.is_full() {
+            let consumer = self.consumer()?;
+            let Some(received) = consumer.recv().now_or_never() else { break };
+            let received = received_of(received, consumer)?;
             self.take(received, taken);
         }
         Ok(())
     }
 
-    /// Takes what there is before `end`, as far as there is room. `began_behind_end`: whether the reader was opened after `end` was
-    /// asked for.
+    /// Takes what there is before `end`, as far as there is room. `is_new`: whether the reader was opened after `end` was asked for, so
+    /// that another one would get nothing sooner.
     ///
     /// # Errors
     /// The reader is of no use then; what was taken is right.
@@ -141,7 +148,7 @@ impl Reader {
         &mut self,
         taken: &mut Taken,
         end: Offset,
-        began_behind_end: bool,
+        is_new: bool,
         deadline: Instant,
     ) -> Result<Filled, Trouble> {
         self.take_held(taken);
@@ -152,11 +159,12 @@ impl Reader {
             if now >= deadline {
                 return Ok(Filled::Late);
             }
-            if !began_behind_end && now - heard >= PATIENCE {
+            if !is_new && now - heard >= PATIENCE {
                 return Ok(Filled::Nothing);
             }
-            let received = match timeout(look.min(deadline - now), self.consumer()?.recv()).await {
-                Ok(received) => received_of(received)?,
+            let consumer = self.consumer()?;
+            let received = match timeout(look.min(deadline - now), consumer.recv()).await {
+                Ok(received) => received_of(received, consumer)?,
                 Err(_) => Received::Hiccup,
             };
             match received {
@@ -166,8 +174,9 @@ impl Reader {
                     self.take(Received::Record(record), taken);
                     self.fill_now(taken)?;
                 }
-                Received::End if began_behind_end => taken.pass(end),
-                Received::End | Received::Hiccup => {
+                // Not up to `end`: what lies between is with another broker, or comes a little later.
+                Received::End(offset) => taken.pass(offset),
+                Received::Hiccup => {
                     look = (look * 2).min(LOOK.1);
                     self.pass_what_is_not_a_record(taken)?;
                 }
@@ -182,7 +191,8 @@ impl Reader {
     /// The reader is of no use then; what was taken is right.
     pub(super) async fn wait(&mut self, taken: &mut Taken) -> Result<(), Trouble> {
         while taken.is_empty() {
-            let received = received_of(self.consumer()?.recv().await)?;
+            let consumer = self.consumer()?;
+            let received = received_of(consumer.recv().await, consumer)?;
             if matches!(received, Received::Hiccup) {
                 // A client that has nothing but trouble to tell of is not asked without a pause.
                 tokio::time::sleep(LOOK.0).await;
@@ -199,10 +209,14 @@ impl Reader {
     }
 
     fn take(&mut self, received: Received, taken: &mut Taken) {
-        if let Received::Record(record) = received
-            && let Room::Lacking(record) = taken.take(record)
-        {
-            self.held = Some(record);
+        match received {
+            Received::Record(record) => {
+                if let Room::Lacking(record) = taken.take(record) {
+                    self.held = Some(record);
+                }
+            }
+            Received::End(offset) => taken.pass(offset),
+            Received::Hiccup => {}
         }
     }
 
@@ -219,7 +233,7 @@ impl Reader {
         Ok(())
     }
 
-    fn consumer(&self) -> Result<&StreamConsumer<Quiet>, Trouble> {
+    fn consumer(&self) -> Result<&StreamConsumer<Ends>, Trouble> {
         self.consumer.as_ref().ok_or_else(|| Trouble::Broken("it is closed".to_owned()))
     }
 }
@@ -235,13 +249,13 @@ impl Drop for Reader {
     }
 }
 
-fn received_of(received: KafkaResult<BorrowedMessage<'_>>) -> Result<Received, Trouble> {
+fn received_of(received: KafkaResult<BorrowedMessage<'_>>, consumer: &StreamConsumer<Ends>) -> Result<Received, Trouble> {
     use RDKafkaErrorCode as Code;
     match received {
         Ok(message) => {
             codec::record(&message).map(Received::Record).ok_or_else(|| Trouble::Damaged("a record has no offset".to_owned()))
         }
-        Err(KafkaError::PartitionEOF(_)) => Ok(Received::End),
+        Err(KafkaError::PartitionEOF(_)) => Ok(consumer.context().take().map_or(Received::Hiccup, Received::End)),
         Err(error @ KafkaError::MessageConsumptionFatal(_)) => Err(Trouble::Broken(error.to_string())),
         Err(KafkaError::MessageConsumption(code)) => match code {
             Code::AutoOffsetReset | Code::OffsetOutOfRange => Err(Trouble::OutOfRange),

@@ -1,9 +1,11 @@
 //! The log in a real broker. The tests share one, each with topics of its own; those that stop a broker have their own.
 
 mod cluster;
+mod ends;
 mod faults;
 mod members;
 mod outside;
+mod partitions;
 mod security;
 mod setup;
 
