@@ -1,7 +1,8 @@
 //! The reader that landing and the speed layer share: counts epochs at cuts, decodes, and leaves out duplicates.
 //!
 //! Its rules are pure functions of the log, so whoever reads the same records keeps the same events in the same epochs:
-//! - A cut opens its epoch if its number is higher than the reader's epoch; otherwise it changes nothing.
+//! - A cut opens its epoch if its number is higher than the reader's epoch; otherwise it changes nothing. One whose number is more
+//!   than [`CUT_GAP_MAX`] higher is no cut of a batch layer: it changes nothing either, and is returned for quarantine.
 //! - A record is a duplicate if an earlier *kept* record of the partition has its id, in the same epoch or in the `dedup_epochs`
 //!   epochs before it. A duplicate does not prolong the memory of its id.
 //! - A record that breaks its stream's schema has no id, and is returned for quarantine.
@@ -27,7 +28,7 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use riomar_schemas::{
     Epoch, EventDecoder, Offset, PartitionId, ReaderPosition, Stream, Violation,
-    decode::RowPosition,
+    decode::{RowPosition, violation::OUT_OF_RANGE},
     record::{Record, RecordBody},
 };
 
@@ -41,6 +42,36 @@ use past::Past;
 
 /// How much of the log is read at once to learn the ids of records that have not landed.
 const REPLAY: ReadLimit = ReadLimit { records: 8192, bytes: 8 << 20, wait: Duration::ZERO };
+
+/// By how much the number of a cut may be higher than the epoch that it ends.
+///
+/// Numbers have no gaps, and each run sends its cut to every partition; so a partition skips only what was issued while the log did
+/// not take appends to it. At a run a minute that would have to go on for 69 days. A number that is higher still was written by a
+/// producer that went round the batch layer: taken for a cut, it would make landing record where each number before it lies.
+pub const CUT_GAP_MAX: u64 = 100_000;
+
+/// What a cut does to a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CutEffect {
+    /// It opens its epoch.
+    Opens,
+    /// It was sent again, or later than one with a higher number: it changes nothing.
+    Nothing,
+    /// It is none, since no batch layer is so far ahead: it is a record that does not decode.
+    Refused,
+}
+
+impl CutEffect {
+    /// What a cut does to a partition in this epoch.
+    #[must_use]
+    pub fn of(cut: Epoch, epoch: Epoch) -> Self {
+        match cut.0.checked_sub(epoch.0) {
+            None | Some(0) => Self::Nothing,
+            Some(gap) if gap <= CUT_GAP_MAX => Self::Opens,
+            Some(_) => Self::Refused,
+        }
+    }
+}
 
 /// What one read of a partition gave.
 #[derive(Debug)]
@@ -64,14 +95,14 @@ pub struct ReadStep {
     pub losses: Vec<Loss>,
 }
 
-/// A record that breaks its stream's schema though it is in the log: its producer went round the ingestion endpoint.
+/// A record that breaks its stream's schema though it is in the log, or a cut that cannot be one: its producer went round Riomar.
 #[derive(Debug, Clone)]
 pub struct Undecodable {
     /// Where it stands.
     pub offset: Offset,
     /// When the log took it, in milliseconds since 1970-01-01 UTC.
     pub append_time_ms: i64,
-    /// Its bytes.
+    /// Its bytes; none of a cut.
     pub raw: Bytes,
     /// What is wrong with it.
     pub violation: Violation,
@@ -218,12 +249,18 @@ impl EpochReader {
         for Record { offset, append_time_ms, body } in read {
             to.offset = offset.next();
             match body {
-                RecordBody::Cut(cut) if cut > to.epoch => {
-                    to.epoch = cut;
-                    self.ids.enter(cut);
-                    cuts.push((cut, to.offset));
-                }
-                RecordBody::Cut(_) => {}
+                RecordBody::Cut(cut) => match CutEffect::of(cut, to.epoch) {
+                    CutEffect::Opens => {
+                        to.epoch = cut;
+                        self.ids.enter(cut);
+                        cuts.push((cut, to.offset));
+                    }
+                    CutEffect::Nothing => {}
+                    CutEffect::Refused => {
+                        let (raw, violation) = (Bytes::new(), refused_cut(cut, to.epoch));
+                        undecodable.push(Undecodable { offset, append_time_ms, raw, violation });
+                    }
+                },
                 RecordBody::Event(raw) => match self.decoder.decode(&raw) {
                     Err(violation) => undecodable.push(Undecodable { offset, append_time_ms, raw, violation }),
                     Ok(event) => {
@@ -243,4 +280,13 @@ impl EpochReader {
         let (rows, losses) = (self.decoder.finish(), Vec::new());
         Ok(ReadStep { from, to, rows, duplicates, undecodable, cuts, event_time_max_us, losses })
     }
+}
+
+/// Why a record that says it is a cut is none.
+fn refused_cut(cut: Epoch, epoch: Epoch) -> Violation {
+    let detail = format!(
+        "it says that it is cut {cut}, which is more than CUT_GAP_MAX ({CUT_GAP_MAX}) above epoch {epoch} of its partition: cuts are \
+         written by the batch layer alone"
+    );
+    Violation { code: OUT_OF_RANGE.to_owned(), pointer: String::new(), detail }
 }

@@ -22,8 +22,8 @@ use std::{
 };
 
 use riomar_batch_layer::master::LandedPartition;
-use riomar_event_log::{Log, LogError, Loss, PartitionBounds, ReadLimit, quarantine::QuarantineAccount};
-use riomar_schemas::{Name, Offset, PartitionId, record::RecordBody};
+use riomar_event_log::{Log, LogError, Loss, PartitionBounds, ReadLimit, quarantine::QuarantineAccount, reader::CutEffect};
+use riomar_schemas::{Epoch, Name, Offset, PartitionId, record::RecordBody};
 use serde::Serialize;
 
 /// Records that one read of the count takes.
@@ -151,8 +151,9 @@ struct Counter {
     /// Event records before `from`, as landing counted them.
     events_before: u64,
     from: u64,
-    /// The next record to count.
+    /// The next record to count, and the epoch that it is in.
     to: u64,
+    epoch: Epoch,
     /// Offsets in `[from, to)` at which there is no event: cuts, and what a log may keep for itself.
     not_events: Vec<Range<u64>>,
 }
@@ -160,8 +161,8 @@ struct Counter {
 impl Counter {
     fn starting_at(landed: &LandedPartition) -> Self {
         let events_before = landed.landed + landed.duplicates + landed.undecodable + landed.lost;
-        let from = landed.position.offset.0;
-        Self { events_before, from, to: from, not_events: Vec::new() }
+        let (from, epoch) = (landed.position.offset.0, landed.position.epoch);
+        Self { events_before, from, to: from, epoch, not_events: Vec::new() }
     }
 
     /// Whether counting may go on where it stopped.
@@ -180,8 +181,15 @@ impl Counter {
             }
             for record in records.iter().take_while(|record| record.offset < end) {
                 self.skip_to(record.offset.0);
-                if matches!(record.body, RecordBody::Cut(_)) {
-                    self.skip_to(record.offset.0 + 1);
+                if let RecordBody::Cut(cut) = record.body {
+                    // One that is refused is an event that does not decode, here as for landing.
+                    let effect = CutEffect::of(cut, self.epoch);
+                    if effect == CutEffect::Opens {
+                        self.epoch = cut;
+                    }
+                    if effect != CutEffect::Refused {
+                        self.skip_to(record.offset.0 + 1);
+                    }
                 }
                 self.to = record.offset.0 + 1;
             }
@@ -229,7 +237,7 @@ mod tests {
     use std::path::Path;
 
     use bytes::Bytes;
-    use riomar_event_log::{EmbeddedLog, clock::ManualClock};
+    use riomar_event_log::{EmbeddedLog, clock::ManualClock, reader::CUT_GAP_MAX};
     use riomar_schemas::{Epoch, ReaderPosition};
 
     use super::*;
@@ -272,6 +280,27 @@ mod tests {
         let counted = counters.count(&log, &stream, partition, &lost, &[], bounds).await.expect("counted");
         assert!(!StreamAccount::of(&[(lost, counted)], QuarantineAccount::default()).adds_up);
         assert!(StreamAccount::of(&[(landed(7, 3, 1, 0), counted)], QuarantineAccount::default()).adds_up);
+    }
+
+    #[tokio::test]
+    async fn c5_a_cut_that_is_refused_is_an_event_that_does_not_decode() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (log, stream, partition) = (open(directory.path()), Name::new("s").expect("a name"), PartitionId(0));
+        log.create(&stream, 1).await.expect("created");
+        let event = || (partition, RecordBody::Event(Bytes::from_static(b"{}")));
+        let cut = |number| (partition, RecordBody::Cut(Epoch(number)));
+        let highest = 1 + CUT_GAP_MAX;
+        let records = vec![cut(1), cut(highest + 1), event(), cut(highest), cut(highest + 1), cut(1), cut(u64::MAX), event()];
+        log.append(&stream, records).await.expect("appended");
+        let bounds = log.bounds(&stream, partition).await.expect("bounds");
+        // Counted from the beginning, and behind the cut that landing has passed.
+        let started = landed(0, 0, 0, 0);
+        let position = ReaderPosition { offset: Offset(4), epoch: Epoch(highest) };
+        let passed = LandedPartition { position, ..landed(4, 1, 0, 1) };
+        for (landed, in_flight) in [(started, 4), (passed, 2)] {
+            let counted = Counters::default().count(&log, &stream, partition, &landed, &[], bounds).await.expect("counted");
+            assert_eq!(counted, PartitionCount { events: 4, in_flight });
+        }
     }
 
     #[tokio::test]

@@ -6,7 +6,8 @@
 //! cut        empty         riomar-cut: its number as decimal text
 //! ```
 //! Keys are not looked at. A record without a value (Kafka's tombstone) is an event without a byte, which does not decode. A record
-//! whose header is not a number, or that has a value beside it, is no cut: it is an event of a producer that went round ingestion.
+//! whose header is not a number, that has it twice, or that has a value beside it, is no cut: it is an event of a producer that went
+//! round ingestion. Whether a number can be that of a cut is for the reader of epochs to say.
 
 use bytes::Bytes;
 use rdkafka::{
@@ -49,8 +50,11 @@ pub(super) fn record(message: &impl Message) -> Option<Record> {
 }
 
 fn cut_number(headers: &impl Headers) -> Option<u64> {
-    let header = headers.iter().find(|header| header.key == CUT_HEADER)?;
-    str::from_utf8(header.value?).ok()?.parse().ok()
+    let mut found = headers.iter().filter(|header| header.key == CUT_HEADER);
+    let (Some(header), None) = (found.next(), found.next()) else { return None };
+    let text = str::from_utf8(header.value?).ok()?;
+    // A sign is none of ours.
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -66,6 +70,11 @@ mod tests {
 
     fn with_header(key: &str, value: Option<&str>) -> Option<OwnedHeaders> {
         Some(OwnedHeaders::new().insert(Header { key: "other", value: Some("9") }).insert(Header { key, value }))
+    }
+
+    fn twice(first: &str, second: &str) -> Option<OwnedHeaders> {
+        let header = |value| Header { key: CUT_HEADER, value: Some(value) };
+        Some(OwnedHeaders::new().insert(header(first)).insert(header(second)))
     }
 
     #[test]
@@ -85,6 +94,12 @@ mod tests {
             (message(None, with_header(CUT_HEADER, Some("4"))), RecordBody::Cut(Epoch(4))),
             (message(Some(b"{}"), with_header(CUT_HEADER, Some("4"))), event(b"{}")),
             (message(Some(b""), with_header(CUT_HEADER, Some("-4"))), event(b"")),
+            (message(Some(b""), with_header(CUT_HEADER, Some("+4"))), event(b"")),
+            (message(Some(b""), with_header(CUT_HEADER, Some("four"))), event(b"")),
+            (message(Some(b""), with_header(CUT_HEADER, Some("18446744073709551616"))), event(b"")),
+            (message(Some(b""), twice("4", "4")), event(b"")),
+            (message(Some(b""), twice("4", "5")), event(b"")),
+            (message(Some(b""), twice("four", "4")), event(b"")),
             (message(Some(b""), with_header(CUT_HEADER, Some(""))), event(b"")),
             (message(Some(b""), with_header(CUT_HEADER, None)), event(b"")),
             (message(Some(b""), with_header("riomar-cuts", Some("4"))), event(b"")),

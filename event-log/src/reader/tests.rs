@@ -159,6 +159,40 @@ async fn c10_undecodable_records_are_returned_with_their_reason() {
 }
 
 #[tokio::test]
+async fn c10_a_cut_that_is_too_far_ahead_is_none() {
+    let highest = 3 + CUT_GAP_MAX;
+    for (first, opened) in [(highest, highest), (highest + 1, 3), (u64::MAX, 3)] {
+        let records = vec![event("a"), cut(3), event("b"), cut(first), event("a"), cut(opened + 1), event("a")];
+        let world = World::new(", dedup_by = 'id', dedup_epochs = 9", records).await;
+        let before = world.open(position(0, 0)).await.expect("opens").next(ALL).await.expect("reads");
+        let step = world.land().await;
+        let refused = usize::from(opened != first);
+        assert_eq!(rows(&step.rows), if refused == 0 { vec![(0, 0), (2, 3), (4, first)] } else { vec![(0, 0), (2, 3)] });
+        assert_eq!((step.cuts.len(), step.to), (3 - refused, position(7, opened + 1)));
+        assert_eq!(step.cuts.last(), Some(&(Epoch(opened + 1), Offset(6))), "the epoch goes on from where it was");
+        let undecodable: Vec<_> = step.undecodable.iter().map(|it| (it.offset.0, it.append_time_ms, it.raw.len())).collect();
+        assert_eq!(undecodable, [(3, 1_000, 0)][..refused]);
+        for Undecodable { violation, .. } in &step.undecodable {
+            assert_eq!(violation.code, "out_of_range");
+            let what = format!("cut {first}, which is more than CUT_GAP_MAX (100000) above epoch 3");
+            assert!(violation.detail.contains(&what), "{violation}");
+        }
+        assert_eq!((before.to, before.cuts), (step.to, step.cuts), "whoever reads it decides alike");
+    }
+}
+
+#[test]
+fn the_effect_of_a_cut_is_decided_by_its_number_and_the_epoch() {
+    let effect = |cut, epoch| CutEffect::of(Epoch(cut), Epoch(epoch));
+    for epoch in [0, 1, 7, u64::MAX - CUT_GAP_MAX - 1] {
+        assert_eq!((effect(epoch, epoch), effect(0, epoch)), (CutEffect::Nothing, CutEffect::Nothing));
+        assert_eq!((effect(epoch + 1, epoch), effect(epoch + CUT_GAP_MAX, epoch)), (CutEffect::Opens, CutEffect::Opens));
+        assert_eq!((effect(epoch + CUT_GAP_MAX + 1, epoch), effect(u64::MAX, epoch)), (CutEffect::Refused, CutEffect::Refused));
+    }
+    assert_eq!(effect(u64::MAX, u64::MAX - 1), CutEffect::Opens);
+}
+
+#[tokio::test]
 async fn the_highest_event_time_is_that_of_kept_events() {
     let at = |id: &str, ts: &str| RecordBody::Event(Bytes::from(format!(r#"{{"id":"{id}","ts":"1970-01-01T00:00:{ts}Z"}}"#)));
     let world = World::new(", dedup_by = 'id'", vec![at("a", "02"), at("b", "05"), at("c", "03"), at("a", "09")]).await;
