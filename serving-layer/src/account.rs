@@ -174,11 +174,8 @@ impl Counter {
     async fn count_to(&mut self, log: &dyn Log, stream: &Name, partition: PartitionId, end: Offset) -> Result<(), LogError> {
         let limit = ReadLimit { records: READ_RECORDS, bytes: READ_BYTES, wait: Duration::ZERO };
         while self.to < end.0 {
-            let records = log.read(stream, partition, Offset(self.to), limit).await?;
-            if records.is_empty() {
-                // Nothing but what the log keeps for itself is left before its end.
-                self.skip_to(end.0);
-            }
+            let from = self.to;
+            let records = log.read(stream, partition, Offset(from), limit).await?;
             for record in records.iter().take_while(|record| record.offset < end) {
                 self.skip_to(record.offset.0);
                 if let RecordBody::Cut(cut) = record.body {
@@ -193,8 +190,12 @@ impl Counter {
                 }
                 self.to = record.offset.0 + 1;
             }
-            if records.last().is_some_and(|record| record.offset >= end) {
-                self.skip_to(end.0);
+            // What lies between the records and there is what the log keeps for itself.
+            self.skip_to(records.next.0.min(end.0));
+            if self.to == from {
+                return Err(LogError::Unavailable(format!(
+                    "{stream}/{partition} has no records from {from} on, and ends at {end}"
+                )));
             }
         }
         Ok(())
@@ -280,6 +281,12 @@ mod tests {
         let counted = counters.count(&log, &stream, partition, &lost, &[], bounds).await.expect("counted");
         assert!(!StreamAccount::of(&[(lost, counted)], QuarantineAccount::default()).adds_up);
         assert!(StreamAccount::of(&[(landed(7, 3, 1, 0), counted)], QuarantineAccount::default()).adds_up);
+        // What the end promises and a read does not give, such as that of a broker which lags, is not counted as nothing.
+        let ahead = PartitionBounds { end: bounds.end.next(), ..bounds };
+        let refused = counters.count(&log, &stream, partition, &lost, &[], ahead).await;
+        assert!(matches!(refused, Err(LogError::Unavailable(_))), "{refused:?}");
+        append(vec![event()]).await;
+        assert_eq!(count(&lost).await, (5, 1));
     }
 
     #[tokio::test]
