@@ -168,6 +168,7 @@ impl Log for KafkaLog {
         let config = client_config(&self.settings, Client::Member(group))?;
         let topics = streams.iter().map(|stream| (self.topic(stream), stream.clone())).collect();
         let joining = format!("joining group {}{group}", self.settings.topic_prefix);
-        members::join(&config, group, topics).map_err(|error| self.incidents.unavailable(joining, error))
+        let kept = Duration::from_millis(self.settings.session_timeout_ms.into()) * members::KEPT_SESSIONS;
+        members::join(&config, group, topics, kept).map_err(|error| self.incidents.unavailable(joining, error))
     }
 }

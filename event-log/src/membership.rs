@@ -36,7 +36,8 @@ impl Membership {
         }
     }
 
-    /// What this member is to work on now: nothing before it was first told, and while it has no place in the group.
+    /// What this member is to work on now: nothing before it was first told. A member that lost its place in the group may keep its share
+    /// for a while, until it is told another one: others may be working on it, too.
     #[must_use]
     pub fn share(&self) -> Share {
         self.share.borrow().clone()

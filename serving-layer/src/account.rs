@@ -9,6 +9,9 @@
 //! as an event, though some may have been cuts. Until it is accepted those offsets are accepted events that are nowhere, and the line
 //! does not add up.
 //!
+//! Entries of quarantine that somebody deleted cannot be counted any more. The account then says how many (`quarantine_lost`), and that
+//! what came is *at least* what the first line adds up.
+//!
 //! `landed`, `duplicates` and `undecodable` are what landing committed beside the rows. A record that landing cannot decode is an
 //! event that went round the ingestion endpoint: it counts as quarantined, not as accepted. `accepted` does not come from those
 //! numbers: [`Counters`] counts the event records of the log itself, which is neither cuts nor offsets, from where landing stood
@@ -54,6 +57,9 @@ pub struct StreamAccount {
     pub in_flight: u64,
     /// Offsets that the log lost before they landed, whose loss was accepted: at most as many events.
     pub lost: u64,
+    /// Entries of quarantine that were deleted before they were counted. While this is not 0, `received`, `quarantined` and `rejected`
+    /// are *at least* what they say.
+    pub quarantine_lost: u64,
     /// Landed events that were late.
     pub late: Lateness,
     /// Whether `accepted = landed + duplicates + in_flight + lost`.
@@ -91,6 +97,7 @@ impl StreamAccount {
             undecodable,
             in_flight,
             lost,
+            quarantine_lost: quarantine.lost,
             late: Lateness { count: sum(|p| p.late), lateness_max_seconds: lateness_max_ms.div_ceil(1000) },
             adds_up: accepted == landed + duplicates + in_flight + lost,
         }
@@ -365,7 +372,7 @@ mod tests {
     #[test]
     fn undecodable_records_are_quarantined_and_not_accepted() {
         let count = PartitionCount { events: 10, in_flight: 2 };
-        let quarantine = QuarantineAccount { quarantined: 3, rejected: 4 };
+        let quarantine = QuarantineAccount { quarantined: 3, rejected: 4, lost: 0 };
         let account = StreamAccount::of(&[(landed(8, 5, 1, 2), count)], quarantine);
         assert!(account.adds_up);
         assert_eq!((account.received, account.accepted, account.quarantined, account.rejected), (17, 8, 5, 4));

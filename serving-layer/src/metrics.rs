@@ -70,7 +70,8 @@ pub fn describe() {
         "riomar_account_events",
         Unit::Count,
         "The account of a stream since its beginning, by stream and part: received = accepted + quarantined + rejected, \
-         accepted = landed + duplicates + in_flight + lost; undecodable is a part of quarantined, late of landed"
+         accepted = landed + duplicates + in_flight + lost; undecodable is a part of quarantined, late of landed; \
+         quarantine_lost counts deleted entries of quarantine, which received, quarantined and rejected lack"
     );
     describe_gauge!("riomar_account_adds_up", "1 while a stream's account adds up, 0 when it does not, by stream");
     describe_gauge!(
@@ -163,7 +164,7 @@ fn audits(view: &Name, kind: AuditKind, outcome: AuditOutcome) -> metrics::Count
 /// Tells the account of a stream, or withdraws it where it could not be taken: an old account would pass for the true one.
 pub(crate) fn account(stream: &Name, account: Option<&StreamAccount>) {
     type Part = fn(&StreamAccount) -> u64;
-    let parts: [(&'static str, Part); 10] = [
+    let parts: [(&'static str, Part); 11] = [
         ("received", |account| account.received),
         ("accepted", |account| account.accepted),
         ("quarantined", |account| account.quarantined),
@@ -173,6 +174,7 @@ pub(crate) fn account(stream: &Name, account: Option<&StreamAccount>) {
         ("undecodable", |account| account.undecodable),
         ("in_flight", |account| account.in_flight),
         ("lost", |account| account.lost),
+        ("quarantine_lost", |account| account.quarantine_lost),
         ("late", |account| account.late.count),
     ];
     for (part, events) in parts {

@@ -202,7 +202,7 @@ impl Cluster {
     }
 
     async fn create_topic(&self, topic: &str, partitions: u32) -> Result<(), LogError> {
-        let settings = topics::of_new_topic(&self.settings);
+        let settings = topics::of_new_topic(topic, &self.settings);
         let replication = TopicReplication::Fixed(self.settings.replication.into());
         let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
         let mut new = NewTopic::new(topic, partitions, replication);
@@ -256,11 +256,16 @@ impl Cluster {
                 None => return Err(self.incidents.unavailable(doing(), "they are not told")),
             }
         };
-        let broken = topics::broken(topic, |name| resource.get(name)?.value.clone());
-        if broken.is_empty() {
-            return Ok(());
+        let found = |name: &str| resource.get(name)?.value.clone();
+        let broken = topics::broken(topic, found);
+        if !broken.is_empty() {
+            return Err(LogError::Misconfigured(topics::advice(&self.settings.brokers, topic, &broken)));
         }
-        Err(LogError::Misconfigured(topics::advice(&self.settings.brokers, topic, &broken)))
+        let early = topics::deletes_early(topic, &self.settings, found);
+        if !early.is_empty() {
+            tracing::warn!("{}", topics::warning(&self.settings.brokers, topic, &early));
+        }
+        Ok(())
     }
 
     /// Waits until so many partitions have a leader; tells how many there are.

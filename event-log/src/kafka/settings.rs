@@ -25,10 +25,11 @@ pub struct KafkaSettings {
     /// Copies of each partition of a topic that is created; it takes `replication - 1` (at least one) for a record to become durable.
     /// Default: 1, for a cluster of one broker.
     pub replication: u16,
-    /// How long a topic that is created keeps records, in milliseconds. It is a backstop: what has landed is trimmed earlier.
-    /// Default: 7 days.
-    pub retention_ms: u64,
-    /// How long a member of a group may be out of touch before its share goes to the others, in milliseconds. Default: 10 s.
+    /// How long a topic of events that is created keeps records, landed or not, in milliseconds; `None`: for ever, so that they go when
+    /// they are trimmed. A quarantine keeps its entries for ever in any case. Default: `None`.
+    pub retention_ms: Option<u64>,
+    /// How long a member of a group may be out of touch before its share goes to the others, in milliseconds. Default: 10 s. The member
+    /// itself lets go of it when it is given another share, or three times as long later.
     pub session_timeout_ms: u32,
     /// How long a call may take that appends nothing, in milliseconds. Default: 10 s.
     pub request_timeout_ms: u32,
@@ -46,7 +47,7 @@ impl KafkaSettings {
             brokers: brokers.into(),
             topic_prefix: String::new(),
             replication: 1,
-            retention_ms: 7 * 24 * 3_600_000,
+            retention_ms: None,
             session_timeout_ms: 10_000,
             request_timeout_ms: 10_000,
             delivery_timeout_ms: 30_000,

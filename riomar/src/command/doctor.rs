@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use clap::Args;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload, path::Path};
 use riomar_batch_layer::FreshIds;
-use riomar_event_log::{Clock, LogError};
+use riomar_event_log::{Clock, LogError, quarantine::Quarantine};
 use riomar_schemas::{Catalog, PartitionId};
 use serde::Serialize;
 
@@ -90,6 +90,7 @@ async fn log(config: &Config, catalog: &Catalog, clock: &Arc<dyn Clock>) -> Resu
         Err(LogError::Locked { path }) => return Ok(format!("a running platform has {path} open: ask it with `riomar status`")),
         Err(error) => return Err(error.to_string()),
     };
+    let quarantine = Quarantine::new(Arc::clone(&log));
     let mut missing = Vec::new();
     let mut partitions = 0;
     for stream in catalog.streams() {
@@ -103,6 +104,7 @@ async fn log(config: &Config, catalog: &Catalog, clock: &Arc<dyn Clock>) -> Resu
         } else {
             missing.push(stream.name.to_string());
         }
+        quarantine.check(&stream.name).await.map_err(|error| error.to_string())?;
         partitions += present;
     }
     let place = match config.log.kind {

@@ -78,6 +78,8 @@ pub struct Account {
     pub in_flight: u64,
     /// Offsets that were lost before they landed, and whose loss was accepted.
     pub lost: u64,
+    /// Entries of quarantine that were deleted before they were counted.
+    pub quarantine_lost: u64,
     /// Landed events that were late.
     pub late: Late,
     /// Whether both sums come out.
@@ -165,6 +167,9 @@ pub async fn run(args: StatusArgs) -> Result<Outcome, CommandError> {
         let views = views.iter().map(Answer::read).collect::<Result<Vec<ViewStatus>, _>>()?;
         output::print(&format!("{}\n{}", streams_table(&accounts), views_table(&views)))?;
     }
+    for stream in accounts.iter().filter(|stream| stream.account.quarantine_lost > 0) {
+        output::note(&stream.told_quarantine_lost());
+    }
     let halted: Vec<_> = accounts.iter().filter(|stream| !stream.losses.waiting.is_empty()).collect();
     for stream in &halted {
         output::note(&stream.told_lost());
@@ -203,6 +208,15 @@ impl StreamStatus {
         let lost: Vec<_> = self.losses.waiting.iter().map(Lost::told).collect();
         format!("{name}: the log lost {} before they landed; `riomar accept-loss {name}` says what can be done", lost.join("; "))
     }
+
+    /// What was deleted from quarantine, and what that means.
+    fn told_quarantine_lost(&self) -> String {
+        let (name, entries) = (output::printable(&self.name), output::grouped(self.account.quarantine_lost));
+        format!(
+            "{name}: {entries} entries of its quarantine were deleted, so what was received, quarantined and rejected is at least what \
+             stands above; nothing is wrong with what was accepted"
+        )
+    }
 }
 
 async fn describe(client: &Client, kind: &str) -> Result<Vec<Answer>, CommandError> {
@@ -229,15 +243,22 @@ fn streams_table(streams: &[StreamStatus]) -> String {
     ];
     let row = |stream: &StreamStatus| {
         let account = &stream.account;
-        let numbers =
-            [account.received, account.accepted, account.quarantined, account.rejected, account.landed, account.duplicates];
+        let at_least = |number: u64| match account.quarantine_lost {
+            0 => output::grouped(number),
+            _ => format!("at least {}", output::grouped(number)),
+        };
         let late = match account.late.count {
             0 => "0".to_owned(),
             count => format!("{}, up to {}", output::grouped(count), output::duration_ms(lateness_ms(&account.late))),
         };
         let mut row = vec![output::printable(&stream.name)];
-        row.extend(numbers.map(output::grouped));
         row.extend([
+            at_least(account.received),
+            output::grouped(account.accepted),
+            at_least(account.quarantined),
+            at_least(account.rejected),
+            output::grouped(account.landed),
+            output::grouped(account.duplicates),
             output::grouped(account.in_flight),
             output::grouped(account.lost),
             late,
@@ -315,63 +336,4 @@ pub fn lateness_ms(late: &Late) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_view_is_told_in_a_row() {
-        let text = r#"{"name":"v","stream":"s","generation":{"generation":3,"cut":4,"groups":1200,"age_seconds":65,"full":false},
-            "freshness":{"receipt":{"views":{"v":{"stream":"s","generation":3,"cut":4,"through":{},"watermark":"2026-11-20T10:00:00Z"}},
-            "degraded":[]},"lag_records":{"0":0,"1":12}},
-            "last_audit":{"generation":2,"equal":true},"last_hand_over_audit":{"generation":3,"equal":false}}"#;
-        let view: ViewStatus = serde_json::from_str(text).expect("view");
-        let expected = [
-            "v",
-            "s",
-            "3",
-            "4",
-            "1,200",
-            "1 min 5 s ago",
-            "12",
-            "2026-11-20T10:00:00Z",
-            "nothing",
-            "generation 2: equal",
-            "generation 3: DIFFERS",
-        ];
-        assert_eq!(view.row(), expected);
-        let view: ViewStatus =
-            serde_json::from_str(r#"{"name":"v","stream":"s","generation":null,
-            "freshness":{"receipt":{"degraded":[{"code":"realtime_rebuilding","view":"v","detail":"answers end at the cut"}]},"lag_records":{"0":9}},
-            "last_audit":null,"last_hand_over_audit":null}"#)
-                .expect("view");
-        let expected = ["v", "s", "none yet", "", "", "", "9", "", "degraded: answers end at the cut", "never", "never"];
-        assert_eq!(view.row(), expected);
-    }
-
-    #[test]
-    fn what_the_platform_lacks_is_told_with_its_reason() {
-        let text = r#"{"status":"unready","checks":[{"name":"log","ok":false,"required":true,"detail":"an append failed"},
-            {"name":"realtime store","ok":true,"required":false}]}"#;
-        let readiness: Readiness = serde_json::from_str(text).expect("readiness");
-        assert_eq!(readiness.lines(), "unready\n  log: an append failed\n");
-        assert!(readiness.is_unready());
-        let readiness: Readiness = serde_json::from_str(r#"{"status":"ready","checks":[]}"#).expect("readiness");
-        assert_eq!((readiness.lines().as_str(), readiness.is_unready()), ("ready\n", false));
-    }
-
-    #[test]
-    fn an_account_that_does_not_add_up_stands_out() {
-        let account = Account { received: 5, accepted: 5, landed: 4, ..Account::default() };
-        let table = streams_table(&[StreamStatus { name: "s".to_owned(), account, ..StreamStatus::default() }]);
-        assert!(table.contains("NO"), "{table}");
-    }
-
-    #[test]
-    fn what_the_log_lost_is_told_with_what_to_do() {
-        let text = r#"{"name":"s","account":{"lost":7},"losses":{"waiting":[{"partition":2,"from":5,"to":9,"offsets":4}],"accepted":[]}}"#;
-        let stream: StreamStatus = serde_json::from_str(text).expect("stream");
-        let told = stream.told_lost();
-        assert!(told.contains("offsets 5 to 9 of partition 2") && told.contains("riomar accept-loss s"), "{told}");
-        assert!(streams_table(&[stream]).contains('7'));
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use super::{
     Config, Fault, Origin, Resolved,
     setting::{Notation, Setting},
+    units::Interval,
 };
 
 /// How connections to brokers are protected.
@@ -41,6 +42,44 @@ pub enum SaslMechanism {
     ScramSha256,
     /// By a proof that does not give it away, with SHA-512.
     ScramSha512,
+}
+
+/// How long Kafka itself keeps a record, whether it has landed or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicRetain {
+    /// Until Riomar trims it, once it has landed.
+    Forever,
+    /// For so long at the most.
+    For(Interval),
+}
+
+impl TopicRetain {
+    /// The same in milliseconds; `None` for ever.
+    #[must_use]
+    pub fn milliseconds(self) -> Option<u64> {
+        match self {
+            Self::Forever => None,
+            Self::For(interval) => Some(interval.as_millis().unsigned_abs()),
+        }
+    }
+}
+
+impl Setting for TopicRetain {
+    const NOTATION: Notation = Notation::String;
+
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "forever" => Ok(Self::Forever),
+            _ => Interval::read(text).map(Self::For).map_err(|error| format!("{error}; or write \"forever\"")),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Forever => "forever".to_owned(),
+            Self::For(interval) => interval.show(),
+        }
+    }
 }
 
 impl Setting for Security {
@@ -158,6 +197,21 @@ mod tests {
         let sources = Sources { environment: pairs.iter().map(variable).collect(), ..Sources::default() };
         let faults = resolve(Config::new(), &sources).map(|_| Vec::new()).unwrap_or_else(|error| error.faults);
         faults.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn topics_keep_records_for_ever_or_for_a_time() {
+        assert_eq!(Config::new().log.topic_retain.milliseconds(), None, "what has not landed is nobody's to delete");
+        for (text, shown, milliseconds) in
+            [("forever", "forever", None), ("7d", "7d", Some(604_800_000)), ("90s", "1m30s", Some(90_000))]
+        {
+            let retain = TopicRetain::read(text).expect(text);
+            assert_eq!((retain.show().as_str(), retain.milliseconds()), (shown, milliseconds));
+            assert_eq!(TopicRetain::read(shown), Ok(retain));
+        }
+        for text in ["0s", "-1", "Forever", "never", ""] {
+            assert!(TopicRetain::read(text).expect_err(text).contains("\"forever\""), "{text}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::{
 use riomar_batch_layer::schedule::Schedule;
 
 pub use choices::{LogKind, MasterUrl, RealtimeKind, RedisUrl};
-pub use kafka::{SaslMechanism, Security};
+pub use kafka::{SaslMechanism, Security, TopicRetain};
 pub use keys::{KEYS, Key};
 pub use resolve::{ConfigError, Fault, Origin, Resolved, Sources, resolve};
 pub use s3::{S3Endpoint, S3Region};
@@ -68,7 +68,7 @@ pub struct Log {
     /// On how many brokers each record is stored.
     pub replication: u64,
     /// How long Kafka itself keeps a record, landed or not.
-    pub topic_retain: Interval,
+    pub topic_retain: TopicRetain,
     /// How connections to brokers are protected.
     pub security: Security,
     /// Who signed the brokers' certificates, with TLS.
@@ -192,7 +192,7 @@ impl Config {
                 brokers: "127.0.0.1:9092".to_owned(),
                 topic_prefix: String::new(),
                 replication: 1,
-                topic_retain: Interval::from_secs(7 * 24 * 3_600),
+                topic_retain: TopicRetain::Forever,
                 security: Security::Plaintext,
                 ca_file: OptionalPath::default(),
                 client_certificate: OptionalPath::default(),

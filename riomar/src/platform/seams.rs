@@ -175,7 +175,7 @@ fn kafka(config: &Config) -> KafkaSettings {
     KafkaSettings {
         topic_prefix: log.topic_prefix.clone(),
         replication: u16::try_from(log.replication).unwrap_or(u16::MAX),
-        retention_ms: u64::try_from(log.topic_retain.as_millis()).unwrap_or(u64::MAX),
+        retention_ms: log.topic_retain.milliseconds(),
         security: kafka_security(log),
         ..KafkaSettings::new(log.brokers.clone())
     }

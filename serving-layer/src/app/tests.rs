@@ -92,7 +92,7 @@ async fn c5_the_account_adds_up_to_what_was_sent() {
     let expected = json!({
         "received": 6, "accepted": 3, "quarantined": 1, "rejected": 2,
         "landed": 0, "duplicates": 0, "undecodable": 0, "in_flight": 3, "lost": 0,
-        "late": {"count": 0, "lateness_max_seconds": 0}, "adds_up": true,
+        "quarantine_lost": 0, "late": {"count": 0, "lateness_max_seconds": 0}, "adds_up": true,
     });
     assert_eq!(account, expected);
 

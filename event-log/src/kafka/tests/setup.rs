@@ -12,6 +12,7 @@ use rdkafka::{
 };
 
 use super::*;
+use crate::quarantine::{EntryKind, Quarantine, QuarantineAccount, QuarantineEntry, SUFFIX};
 
 fn admin() -> AdminClient<DefaultClientContext> {
     ClientConfig::new().set("bootstrap.servers", broker().bootstrap()).create().expect("a client")
@@ -26,20 +27,26 @@ async fn create_topic(topic: &str, settings: &[(&str, &str)]) {
     assert!(created.iter().all(Result::is_ok), "{created:?}");
 }
 
+/// The settings that a topic has.
+async fn settings_of(topic: &str) -> impl Fn(&str) -> String {
+    let described = admin().describe_configs([&ResourceSpecifier::Topic(topic)], &AdminOptions::new()).await.expect("answers");
+    let resource = described.into_iter().next().expect("one").expect("is there");
+    move |name| resource.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_is_created_with_what_keeps_the_promises() {
-    let settings = KafkaSettings { retention_ms: 123_456_789, ..settings() };
+    let settings = KafkaSettings { retention_ms: Some(123_456_789), ..settings() };
     let log = connect(&settings);
     log.create(&stream(), 3).await.expect("creates");
     let topic = log.topic(&stream());
     assert_eq!(topic, format!("{}page_views", settings.topic_prefix));
-    let described = admin().describe_configs([&ResourceSpecifier::Topic(&topic)], &AdminOptions::new()).await.expect("answers");
-    let resource = described.into_iter().next().expect("one").expect("is there");
-    let value = |name: &str| resource.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
+    let value = settings_of(&topic).await;
     for (name, expected) in [
         ("message.timestamp.type", "LogAppendTime"),
         ("cleanup.policy", "delete"),
         ("retention.ms", "123456789"),
+        ("retention.bytes", "-1"),
         ("min.insync.replicas", "1"),
         ("unclean.leader.election.enable", "false"),
         ("max.message.bytes", "8454144"),
@@ -71,6 +78,69 @@ async fn a_topic_that_would_break_a_promise_is_refused_with_the_settings_name() 
         let again = log.create(&stream(), 1).await;
         assert!(matches!(again, Err(LogError::Misconfigured(_))), "and stays so: {again:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_deletes_nothing_of_its_own_accord_but_events_where_that_is_wanted() {
+    for (retention_ms, events_ms) in [(None, "-1"), (Some(86_400_000), "86400000")] {
+        let log: Arc<KafkaLog> = Arc::new(connect(&KafkaSettings { retention_ms, ..settings() }));
+        log.create(&stream(), 1).await.expect("creates");
+        Quarantine::new(log.clone()).create(&stream()).await.expect("creates");
+        let topic = log.topic(&stream());
+        for (topic, expected_ms) in [(topic.clone(), events_ms), (format!("{topic}{SUFFIX}"), "-1")] {
+            let value = settings_of(&topic).await;
+            assert_eq!([value("retention.ms"), value("retention.bytes")], [expected_ms, "-1"], "{topic}");
+        }
+        // What has landed goes all the same.
+        append(&log, &["a", "b", "c"]).await.expect("appends");
+        log.trim(&stream(), P0, Offset(2)).await.expect("trims");
+        assert_eq!(log.bounds(&stream(), P0).await.expect("bounds").start, Offset(2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_whose_entries_would_go_is_refused_until_it_is_altered() {
+    let log = Arc::new(connect(&settings()));
+    let quarantine = Quarantine::new(log.clone());
+    quarantine.check(&stream()).await.expect("it is not there, and a check does not create it");
+    let topic = format!("{}{SUFFIX}", log.topic(&stream()));
+    let (bytes, well) = (TOPIC_BYTES_MAX.to_string(), ("message.timestamp.type", "LogAppendTime"));
+    // As it was created once.
+    create_topic(&topic, &[well, ("max.message.bytes", &bytes), ("retention.ms", "604800000")]).await;
+    for refused in [quarantine.create(&stream()).await, quarantine.check(&stream()).await] {
+        let Err(LogError::Misconfigured(text)) = refused else { panic!("{refused:?}") };
+        assert!(text.contains("retention.ms = 604800000") && text.ends_with("--add-config retention.ms=-1"), "{text}");
+    }
+    let altered = AlterConfig::new(ResourceSpecifier::Topic(&topic));
+    let altered = altered.set(well.0, well.1).set("max.message.bytes", &bytes).set("retention.ms", "-1");
+    admin().alter_configs([&altered], &AdminOptions::new()).await.expect("answers")[0].as_ref().expect("altered");
+    // A broker may hear of it a little later.
+    let accepted = async { while quarantine.create(&stream()).await.is_err() {} };
+    tokio::time::timeout(DEADLINE, accepted).await.expect("is accepted");
+    quarantine.check(&stream()).await.expect("is set up well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c5_entries_that_somebody_deleted_are_told_and_not_left_out() {
+    let log = Arc::new(connect(&settings()));
+    let quarantine = Quarantine::new(log.clone());
+    quarantine.create(&stream()).await.expect("creates");
+    let rejected = |events| QuarantineEntry {
+        kind: EntryKind::Rejected,
+        events,
+        reason: riomar_schemas::Violation { code: "too_large".into(), pointer: String::new(), detail: "it is".into() },
+        received_at_ms: 0,
+        raw: None,
+        raw_base64: None,
+        position: None,
+    };
+    quarantine.append(&stream(), &[1, 20, 300, 4_000].map(rejected)).await.expect("appends");
+    let sums = |rejected, lost| QuarantineAccount { quarantined: 0, rejected, lost };
+    assert_eq!(quarantine.account(&stream()).await.expect("sums"), sums(4_321, 0));
+    let name = Name::new(format!("{}{SUFFIX}", stream())).expect("valid");
+    log.trim(&name, P0, Offset(2)).await.expect("deletes");
+    assert_eq!(quarantine.account(&stream()).await.expect("sums"), sums(4_321, 0));
+    assert_eq!(Quarantine::new(log).account(&stream()).await.expect("sums"), sums(4_300, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
