@@ -139,7 +139,7 @@ impl BatchLayer {
         let generations = Arc::new(Generations::new(context.clone(), config.retention));
         let history = Arc::new(BatchHistory::new(context.clone(), masters.clone(), cuts.clone(), generations.clone()));
         let recompute = Recompute::new(context.clone(), generations.clone(), config.groups_per_view_max);
-        let runs = Runs::new(RunParts {
+        let parts = RunParts {
             context: context.clone(),
             catalog: catalog.clone(),
             log: log.clone(),
@@ -147,7 +147,8 @@ impl BatchLayer {
             cuts: cuts.clone(),
             generations: generations.clone(),
             recompute,
-        });
+        };
+        let runs = Runs::new(parts, config.shared);
         let audits = Audits::new(context.clone());
         let leadership = if config.shared { Leadership::shared(context.clone()) } else { Leadership::alone(context.clone()) };
         let leadership = Arc::new(leadership);
@@ -178,7 +179,7 @@ impl BatchLayer {
         &self.generations
     }
 
-    /// The runs of this process.
+    /// The runs of this process, and what the others tell of theirs.
     #[must_use]
     pub fn runs(&self) -> &Runs {
         &self.runs

@@ -65,14 +65,14 @@ struct Stored {
 
 /// A moment by the store's clock and by this process's.
 #[derive(Debug, Clone, Copy)]
-struct Moment {
+pub(crate) struct Moment {
     store_ms: i64,
     own_ms: i64,
 }
 
 impl Moment {
     /// How long ago something was stored.
-    fn age_ms(self, stored_ms: i64, now_ms: i64) -> i64 {
+    pub(crate) fn age_ms(self, stored_ms: i64, now_ms: i64) -> i64 {
         let store_now_ms = self.store_ms.saturating_add(now_ms.saturating_sub(self.own_ms).max(0));
         store_now_ms.saturating_sub(stored_ms).max(0)
     }
@@ -142,8 +142,11 @@ impl Notices {
         Ok(())
     }
 
-    /// When this process last told of itself.
-    async fn moment(&self) -> Result<Option<Moment>, BatchError> {
+    /// When this process last told of itself: what is stored is as old as the difference. `None` where it has told nothing yet.
+    ///
+    /// # Errors
+    /// [`BatchError::Store`], [`BatchError::Damaged`].
+    pub(crate) async fn moment(&self) -> Result<Option<Moment>, BatchError> {
         let Some((store_ms, text)) = self.read(&self.own).await? else { return Ok(None) };
         let own: Stored = serde_json::from_slice(&text).map_err(|error| BatchError::damaged(&self.own, error))?;
         Ok(Some(Moment { store_ms, own_ms: own.told_at_ms }))

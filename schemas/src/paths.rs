@@ -4,6 +4,7 @@
 //! deployment.json                                   created once: the deployment's id
 //! leader/{term}.json                                created once, then written by its holder alone: who leads the batch layer
 //! processes/{id}.json                               written by one process alone, again and again: what it tells of itself
+//! runs/{id}.json                                    written by the process that carries the run out: how far it is
 //! streams/{stream}/master/…                         the master dataset, a Delta table
 //! streams/{stream}/cuts/{cut}/cut.json              created once: the number is taken
 //! streams/{stream}/cuts/{cut}/{partition}.json      created once: the first position behind the cut
@@ -42,6 +43,18 @@ pub fn processes() -> Path {
 #[must_use]
 pub fn process(id: &str) -> Path {
     processes().join(format!("{id}.json"))
+}
+
+/// The folder of what is told of runs.
+#[must_use]
+pub fn runs() -> Path {
+    Path::from("runs")
+}
+
+/// What is told of one run.
+#[must_use]
+pub fn run(id: &str) -> Path {
+    runs().join(format!("{id}.json"))
 }
 
 /// The root of a stream's master dataset.

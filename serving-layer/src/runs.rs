@@ -1,4 +1,4 @@
-//! `POST /v1/batch/runs`, `GET /v1/batch/runs`, `GET /v1/batch/runs/{id}`.
+//! `POST /v1/batch/runs`, `GET /v1/batch/runs`, `GET /v1/batch/runs/{id}`: any batch process answers for the runs of all.
 
 use axum::{
     Json, Router,
@@ -24,18 +24,23 @@ fn shown(run: &Run) -> Value {
 
 /// Without a body: all views, incremental.
 async fn start(State(state): State<AppState>, JsonBodyOrNone(request): JsonBodyOrNone<RunRequest>) -> Result<Response, ApiError> {
-    let run = state.batch.runs().start(&request)?;
+    let run = state.batch.runs().start(&request).await?;
     let location = format!("/v1/batch/runs/{}", run.id);
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(shown(&run))).into_response())
 }
 
-async fn list(State(state): State<AppState>) -> Json<Value> {
-    let runs: Vec<_> = state.batch.runs().all().iter().map(shown).collect();
-    Json(json!({"runs": runs}))
+async fn list(State(state): State<AppState>) -> Result<Json<Value>, ApiError> {
+    let runs = state.batch.runs().everyones(state.process.notices.as_ref()).await?;
+    let runs: Vec<_> = runs.iter().map(shown).collect();
+    Ok(Json(json!({"runs": runs})))
 }
 
 async fn get_run(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     let unknown = || ApiError::Unknown { kind: "run", name: id.chars().take(36).collect() };
-    let run = state.batch.runs().get(id.parse::<Uuid>().map_err(|_| unknown())?)?;
+    let id = id.parse::<Uuid>().map_err(|_| unknown())?;
+    let run = state.batch.runs().find(id, state.process.notices.as_ref()).await?;
     Ok(Json(shown(&run)))
 }
+
+#[cfg(test)]
+mod tests;

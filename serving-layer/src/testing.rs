@@ -121,7 +121,8 @@ impl Platform {
             runtime: Arc::clone(&runtime),
             fresh_ids: FreshIds::random(),
         };
-        let batch = Arc::new(BatchLayer::new(components, BatchConfig::default()));
+        let config = BatchConfig { shared: others.is_some(), ..BatchConfig::default() };
+        let batch = Arc::new(BatchLayer::new(components, config));
         let realtime: Arc<dyn RealtimeStore> = Arc::new(MemoryStore::default());
         let query = QueryEngine::new(QueryParts {
             catalog: Arc::clone(&catalog),

@@ -184,8 +184,8 @@ async fn runs_cut_wait_and_publish_while_landing_runs() {
     let landing = tokio::spawn(layer.landing(&fixture.stream()).expect("known").run(async {
         let _ = stopped.await;
     }));
-    let run = layer.runs().start(&RunRequest::default()).expect("accepted");
-    let again = layer.runs().start(&RunRequest::default()).expect_err("overlapping");
+    let run = layer.runs().start(&RunRequest::default()).await.expect("accepted");
+    let again = layer.runs().start(&RunRequest::default()).await.expect_err("overlapping");
     assert!(matches!(again, BatchError::RunInProgress { run: other, .. } if other == run.id), "{again}");
     let run = layer.runs().wait(run.id).await.expect("known");
     assert_eq!(run.state, RunState::Done, "{run:?}");
@@ -194,7 +194,7 @@ async fn runs_cut_wait_and_publish_while_landing_runs() {
     let report = crate::testing::audit_generation(&layer, &fixture.view()).await;
     assert!(report.comparison.is_equal() && report.comparison.groups > 0, "{report:?}");
     let unknown = RunRequest { views: vec![crate::testing::name("nowhere")], full: false };
-    assert!(matches!(layer.runs().start(&unknown), Err(BatchError::UnknownView(_))));
+    assert!(matches!(layer.runs().start(&unknown).await, Err(BatchError::UnknownView(_))));
     stop.send(()).expect("running");
     landing.await.expect("ends");
 }

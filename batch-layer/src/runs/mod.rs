@@ -4,41 +4,41 @@
 
 mod registry;
 mod run;
+mod steps;
+mod told;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::Future,
     sync::Arc,
-    time::Duration,
 };
 
 use riomar_event_log::Log;
-use riomar_schemas::{Catalog, Epoch, Name, Offset, PartitionId, View};
+use riomar_schemas::{Catalog, Name, View};
 use uuid::Uuid;
 
-use self::registry::{ActiveRun, Registry};
-pub use self::run::{Run, RunRequest, RunState, ViewOutcome, ViewResult};
+use self::{
+    registry::{ActiveRun, Registry},
+    told::{Teller, ToldRuns},
+};
+pub use self::{
+    run::{Run, RunRequest, RunState, ViewOutcome, ViewResult},
+    steps::{LANDING_DEADLINE_MS, LandedCut},
+};
 use crate::{
     context::Context,
     cuts::Cuts,
     error::BatchError,
     generations::{Generations, Publication},
     leadership::{Guard, Leadership},
-    losses,
-    master::{Master, MasterSnapshot},
-    recompute::{Assignment, Recompute},
+    master::Master,
+    notices::Notices,
+    recompute::Recompute,
     telemetry,
 };
 
-/// How often it is looked whether landing has passed a cut.
-const LANDING_POLL: Duration = Duration::from_millis(50);
-/// After how long a cut is appended again to partitions that have not passed it.
-const SEND_AGAIN_AFTER_MS: i64 = 5_000;
-/// How often a run that waits for landing looks whether the log still has what is to land.
-const LOOK_FOR_LOSSES_MS: i64 = 2_000;
 /// How many cuts a run takes when those of other processes overtake its own.
 const CUTS_PER_RUN_MAX: u32 = 5;
-/// How long landing may take to pass a cut.
-pub const LANDING_DEADLINE_MS: i64 = 120_000;
 
 /// What runs work with.
 #[derive(Debug)]
@@ -59,32 +59,28 @@ pub struct RunParts {
     pub recompute: Recompute,
 }
 
-/// A cut that landing has passed.
-#[derive(Debug, Clone)]
-pub struct LandedCut {
-    /// Its number.
-    pub cut: Epoch,
-    /// Where it lies.
-    pub positions: BTreeMap<PartitionId, Offset>,
-    /// A version of the master dataset that holds every epoch before it.
-    pub master: Arc<MasterSnapshot>,
-}
-
-/// Starts runs, at most one a stream at a time, and remembers the last hundred.
+/// Starts runs and remembers the last hundred. Where other processes share the batch layer, each tells the others of its runs.
 #[derive(Debug, Clone)]
 pub struct Runs {
     parts: Arc<RunParts>,
     registry: Arc<Registry>,
+    /// Where the processes tell of their runs; `None` where there is no other.
+    told: Option<Arc<ToldRuns>>,
 }
 
 impl Runs {
-    /// No runs yet.
+    /// No runs yet; `shared` says whether other processes may run the same batch layer.
     #[must_use]
-    pub fn new(parts: RunParts) -> Self {
-        Self { parts: Arc::new(parts), registry: Arc::default() }
+    pub fn new(parts: RunParts, shared: bool) -> Self {
+        let told = shared.then(|| Arc::new(ToldRuns::new(parts.context.clone())));
+        Self { parts: Arc::new(parts), registry: Arc::default(), told }
     }
 
     /// Accepts a run, which begins with [`PendingRun::execute`].
+    ///
+    /// At most one run a stream is in progress *in this process*. Another one may carry out a run of the same stream at the same time:
+    /// each then takes a cut of its own, the first to create the manifest of the next generation publishes it, and the other says so
+    /// ([`ViewOutcome::LostRace`]).
     ///
     /// # Errors
     /// [`BatchError::UnknownView`], [`BatchError::RunInProgress`].
@@ -114,15 +110,58 @@ impl Runs {
         Ok(PendingRun { guard: Some(leadership), ..self.accept(request)? })
     }
 
-    /// Starts a run in a task of its own and gives it as it begins.
+    /// Starts a run in a task of its own and gives it as it begins. From then on every process finds it ([`Self::find`]).
     ///
     /// # Errors
-    /// As [`Self::accept`].
-    pub fn start(&self, request: &RunRequest) -> Result<Run, BatchError> {
+    /// As [`Self::accept`]; [`BatchError::Store`] where the others cannot be told of it, and then it does not begin.
+    pub async fn start(&self, request: &RunRequest) -> Result<Run, BatchError> {
         let pending = self.accept(request)?;
         let run = pending.active.run();
-        tokio::spawn(pending.execute());
+        if let Some(told) = &self.told
+            && let Err(error) = told.announce(&run).await
+        {
+            pending.active.finish(Some(error.to_string()));
+            return Err(error);
+        }
+        let place = pending.active.task();
+        let task = tokio::spawn(pending.execute());
+        place.get_or_init(|| task.abort_handle());
         Ok(run)
+    }
+
+    /// Tells the other processes of this one's runs until `shutdown` is over; then ends the runs, which end with the process, and
+    /// tells of that. Does nothing where there are no others.
+    pub async fn tell(&self, shutdown: impl Future<Output = ()> + Send) {
+        if let Some(told) = &self.told {
+            Teller::new(told, &self.registry).run(shutdown).await;
+        }
+    }
+
+    /// A run of any process. `notices` are where this process tells of itself; without them it knows its own runs only.
+    ///
+    /// # Errors
+    /// [`BatchError::UnknownRun`]; [`BatchError::Store`] and [`BatchError::Damaged`] where the others' runs cannot be read.
+    pub async fn find(&self, id: Uuid, notices: Option<&Notices>) -> Result<Run, BatchError> {
+        match (self.registry.get(id), &self.told, notices) {
+            (Some(own), ..) => Ok(own),
+            (None, Some(told), Some(notices)) => told.find(id, notices).await?.ok_or(BatchError::UnknownRun(id)),
+            (None, ..) => Err(BatchError::UnknownRun(id)),
+        }
+    }
+
+    /// The remembered runs of all processes, newest first; `notices` as in [`Self::find`].
+    ///
+    /// # Errors
+    /// [`BatchError::Store`] and [`BatchError::Damaged`] where the others' runs cannot be read.
+    pub async fn everyones(&self, notices: Option<&Notices>) -> Result<Vec<Run>, BatchError> {
+        let mut runs = self.registry.all();
+        if let (Some(told), Some(notices)) = (&self.told, notices) {
+            let own: BTreeSet<_> = runs.iter().map(|run| run.id).collect();
+            runs.extend(told.all(notices).await?.into_iter().filter(|run| !own.contains(&run.id)));
+            runs.sort_by_key(|run| std::cmp::Reverse(run.started_at_ms));
+            runs.truncate(registry::RUNS_REMEMBERED);
+        }
+        Ok(runs)
     }
 
     /// The steps of a run, for a caller that takes them one by one.
@@ -131,13 +170,13 @@ impl Runs {
         &self.parts
     }
 
-    /// All remembered runs, newest first.
+    /// All remembered runs of this process, newest first.
     #[must_use]
     pub fn all(&self) -> Vec<Run> {
         self.registry.all()
     }
 
-    /// One run.
+    /// One run of this process.
     ///
     /// # Errors
     /// [`BatchError::UnknownRun`].
@@ -145,7 +184,7 @@ impl Runs {
         self.registry.get(id).ok_or(BatchError::UnknownRun(id))
     }
 
-    /// Waits until a run is through.
+    /// Waits until a run of this process is through.
     ///
     /// # Errors
     /// [`BatchError::UnknownRun`].
@@ -261,103 +300,5 @@ impl PendingRun {
         let result = ViewResult { view: view.name().clone(), outcome, cut: landed.cut, took_ms };
         self.active.update(|run| run.results.push(result));
         error
-    }
-}
-
-impl RunParts {
-    fn master(&self, stream: &Name) -> Result<&Arc<Master>, BatchError> {
-        self.masters.get(stream).ok_or_else(|| BatchError::UnknownStream(stream.to_string()))
-    }
-
-    /// Takes the number of a new cut and appends it to every partition.
-    ///
-    /// # Errors
-    /// [`BatchError::Store`]. Partitions that the log could not append to get the cut while landing is waited for.
-    pub async fn cut(&self, stream: &Name) -> Result<Epoch, BatchError> {
-        // Registers partitions that nobody has seen yet: their first epoch is then below the cut, or the cut itself.
-        let partitions = self.cuts.partitions(stream).await?;
-        for partition in &partitions {
-            self.cuts.first_epoch(stream, *partition).await?;
-        }
-        let cut = self.cuts.issue(stream).await?;
-        if let Err(error) = self.cuts.send(stream, cut, &partitions).await {
-            tracing::warn!(%stream, %cut, %error, "the cut could not be appended everywhere; it is sent again");
-        }
-        Ok(cut)
-    }
-
-    /// The cut, if landing has passed it in every partition.
-    ///
-    /// # Errors
-    /// [`BatchError::CutOvertaken`], [`BatchError::Store`], [`BatchError::Log`], [`BatchError::Damaged`].
-    pub async fn landed_cut(&self, stream: &Name, cut: Epoch) -> Result<Result<LandedCut, Vec<PartitionId>>, BatchError> {
-        let master = self.master(stream)?.snapshot().await?;
-        let progress = self.cuts.progress(&master, cut).await?;
-        if progress.missing.is_empty() {
-            return Ok(Ok(LandedCut { cut, positions: progress.positions, master }));
-        }
-        Ok(Err(progress.missing))
-    }
-
-    /// Refuses to wait for records that the log has lost.
-    ///
-    /// # Errors
-    /// [`BatchError::RecordsLost`], [`BatchError::Store`], [`BatchError::Log`].
-    pub async fn refuse_lost(&self, stream: &Name) -> Result<(), BatchError> {
-        let losses = losses::find(&self.cuts, self.log.as_ref(), self.master(stream)?).await?;
-        match losses.waiting.first() {
-            None => Ok(()),
-            Some(lost) => {
-                let (stream, partition) = (stream.clone(), lost.partition);
-                Err(BatchError::RecordsLost { stream, partition, from: lost.from, to: lost.to })
-            }
-        }
-    }
-
-    /// Waits until landing, which runs elsewhere, has passed the cut.
-    ///
-    /// # Errors
-    /// [`BatchError::RecordsLost`] where it cannot; [`BatchError::LandingBehind`] after the deadline, and what [`Self::landed_cut`] reports.
-    pub async fn wait_for_landing(&self, stream: &Name, cut: Epoch, deadline_ms: i64) -> Result<LandedCut, BatchError> {
-        let clock = &self.context.clock;
-        let started_ms = clock.now_ms();
-        let mut sent_ms = started_ms;
-        let mut looked_ms = None;
-        loop {
-            let missing = match self.landed_cut(stream, cut).await? {
-                Ok(landed) => return Ok(landed),
-                Err(missing) => missing,
-            };
-            let now_ms = clock.now_ms();
-            if now_ms - started_ms >= deadline_ms {
-                return Err(BatchError::LandingBehind { stream: stream.clone(), cut, waited_ms: now_ms - started_ms, missing });
-            }
-            if looked_ms.is_none_or(|looked_ms| now_ms - looked_ms >= LOOK_FOR_LOSSES_MS) {
-                self.refuse_lost(stream).await?;
-                looked_ms = Some(now_ms);
-            }
-            if now_ms - sent_ms >= SEND_AGAIN_AFTER_MS {
-                if let Err(error) = self.cuts.send(stream, cut, &missing).await {
-                    tracing::warn!(%stream, %cut, %error, "the cut could not be appended; it is sent again");
-                }
-                sent_ms = now_ms;
-            }
-            clock.sleep(LANDING_POLL).await;
-        }
-    }
-
-    /// Computes and writes the next generation of a view, all but its manifest.
-    ///
-    /// # Errors
-    /// As [`Recompute::prepare`].
-    pub async fn prepare(
-        &self,
-        view: &View,
-        landed: &LandedCut,
-        full: bool,
-        progress: &crate::recompute::Progress,
-    ) -> Result<Option<riomar_schemas::GenerationManifest>, BatchError> {
-        let assignment = Assignment { view, master: &landed.master, cut: landed.cut, positions: &landed.positions, full };
-        self.recompute.prepare(&assignment, progress).await
     }
 }

@@ -2,25 +2,27 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use riomar_event_log::Clock;
 use riomar_schemas::Name;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::AbortHandle};
 use uuid::Uuid;
 
 use super::run::{Run, RunState, ViewOutcome};
 use crate::{error::BatchError, recompute::Progress};
 
-/// How many runs are remembered.
-const RUNS_REMEMBERED: usize = 100;
+/// How many runs are remembered: by a process of its own, and in the object store of those of all.
+pub(super) const RUNS_REMEMBERED: usize = 100;
 
 /// A run and who watches it.
 #[derive(Debug, Clone)]
 struct Entry {
     state: watch::Sender<Run>,
     progress: Arc<Mutex<Arc<Progress>>>,
+    /// The task that carries it out, where it has one of its own.
+    task: Arc<OnceLock<AbortHandle>>,
 }
 
 impl Entry {
@@ -65,7 +67,7 @@ impl Registry {
         {
             entries.remove(oldest);
         }
-        let entry = Entry { state: watch::Sender::new(run), progress: Arc::default() };
+        let entry = Entry { state: watch::Sender::new(run), progress: Arc::default(), task: Arc::default() };
         entries.push_back(entry.clone());
         Ok(ActiveRun { entry, clock })
     }
@@ -84,6 +86,18 @@ impl Registry {
     pub(super) fn watch(&self, id: Uuid) -> Option<watch::Receiver<Run>> {
         lock(&self.entries).iter().find(|entry| entry.state.borrow().id == id).map(|entry| entry.state.subscribe())
     }
+
+    /// Ends the runs that have tasks of their own, and waits until all are over: the process stops.
+    pub(super) async fn interrupt(&self) {
+        let entries: Vec<_> = lock(&self.entries).iter().cloned().collect();
+        for task in entries.iter().filter_map(|entry| entry.task.get()) {
+            task.abort();
+        }
+        for entry in entries {
+            // The entry holds the sender: it is there as long as it is waited for.
+            let _ = entry.state.subscribe().wait_for(|run| run.state.is_final()).await;
+        }
+    }
 }
 
 /// The right to carry out a run. Dropping it ends the run.
@@ -100,6 +114,11 @@ impl ActiveRun {
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Run)) {
         self.entry.state.send_modify(change);
+    }
+
+    /// The place for the task that carries the run out.
+    pub(super) fn task(&self) -> Arc<OnceLock<AbortHandle>> {
+        self.entry.task.clone()
     }
 
     /// Begins with a view; gives what counts the rows.

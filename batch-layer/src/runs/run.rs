@@ -34,10 +34,13 @@ pub enum RunState {
     Done,
     /// Ended without a new generation of at least one view; the generations before keep serving.
     Failed,
+    /// Not heard of for so long that nobody can say: the process that carries it out is gone, frozen, or cannot write to the object
+    /// store. Only other processes tell this of a run.
+    Unknown,
 }
 
 impl RunState {
-    /// Whether nothing more will happen.
+    /// Whether nothing more will happen, for certain.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Done | Self::Failed)

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{CommandError, Outcome};
 use crate::{
     cli::ClientArgs,
-    client::{Answer, Client},
+    client::{Answer, Client, ClientError},
     output,
 };
 
@@ -67,7 +67,10 @@ pub async fn run(args: RecomputeArgs, clock: Arc<dyn Clock>) -> Result<Outcome, 
         return Ok(Outcome::Done);
     }
     output::note(&output::printable(run.error.as_deref().unwrap_or("the run failed")));
-    output::note("the generations before keep serving");
+    output::note(match run.state {
+        RunState::Unknown => "`riomar status` shows which generations serve; `riomar recompute` starts another run",
+        _ => "the generations before keep serving",
+    });
     Ok(Outcome::Incomplete)
 }
 
@@ -81,17 +84,32 @@ async fn follow(client: &Client, started: &Run, clock: &dyn Clock) -> Result<(Ru
                 failures = 0;
                 let run: Run = answer.read()?;
                 show(&bar, &run);
-                if run.state.is_final() {
+                if run.state.is_final() || run.state == RunState::Unknown {
                     break Ok((run, answer));
                 }
             }
             Err(error) if error.retry().is_some() && failures < FAILURES_MAX => failures += 1,
-            Err(error) => break Err(error.into()),
+            Err(error) => break Err(lost(started, error)),
         }
         clock.sleep(ASK_EVERY).await;
     };
     bar.finish_and_clear();
     outcome
+}
+
+/// Why a run that was accepted cannot be followed any more, and what is known of it.
+fn lost(started: &Run, error: ClientError) -> CommandError {
+    let id = output::printable(&started.id);
+    let known = "what it has published stays, and otherwise the generations before keep serving. `riomar status` shows which generations \
+                 serve; `riomar recompute` starts another run";
+    CommandError::Other(match &error {
+        ClientError::Refused(problem) if problem.status == 404 => {
+            format!(
+                "run {id} was accepted, and is not known any more: its process was probably started again, which ends its runs; {known}"
+            )
+        }
+        error => format!("run {id} was accepted, and cannot be followed ({error}). It may go on; {known}"),
+    })
 }
 
 fn show(bar: &ProgressBar, run: &Run) {
@@ -100,7 +118,7 @@ fn show(bar: &ProgressBar, run: &Run) {
         RunState::Cutting => "cutting the log".to_owned(),
         RunState::Landing => "waiting until landing has passed the cut".to_owned(),
         RunState::Folding | RunState::Publishing => run.view.clone().unwrap_or_default(),
-        RunState::Done | RunState::Failed => String::new(),
+        RunState::Done | RunState::Failed | RunState::Unknown => String::new(),
     };
     let template = if run.rows_total > 0 { "{bar:30} {human_pos}/{human_len} rows  {msg}" } else { "{spinner} {msg}" };
     if let Ok(style) = ProgressStyle::with_template(template) {
@@ -136,5 +154,52 @@ mod tests {
         let results: Vec<ViewResult> = serde_json::from_str(text).expect("results");
         assert_eq!(row(&results[0]), ["v", "published, computed afresh", "3", "4", "1,200", "5,000", "1.5 s"]);
         assert_eq!(row(&results[1]), ["w", "was up to date", "", "4", "", "", "2 ms"]);
+    }
+
+    /// A platform that gives these answers, one after the other, and the rest of what it was asked.
+    async fn platform(answers: Vec<(&'static str, String)>) -> (String, tokio::task::JoinHandle<usize>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let url = format!("http://{}", listener.local_addr().expect("address"));
+        let serving = tokio::spawn(async move {
+            let mut asked = 0;
+            for (status, body) in answers {
+                let (mut connection, _) = listener.accept().await.expect("a connection");
+                let mut head = [0; 4096];
+                assert!(connection.read(&mut head).await.expect("a request") > 0);
+                let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                connection.write_all((head + &body).as_bytes()).await.expect("answered");
+                asked += 1;
+            }
+            asked
+        });
+        (url, serving)
+    }
+
+    fn told(state: &str, error: Option<&str>) -> String {
+        let run = json!({"id": "7", "views": ["v"], "state": state, "view": null, "rows_total": 0, "rows_read": 0, "results": [],
+            "error": error});
+        run.to_string()
+    }
+
+    #[tokio::test]
+    async fn a_run_that_nobody_knows_of_any_more_is_told_of_as_far_as_it_is_known() {
+        let clock: Arc<dyn Clock> = Arc::new(riomar_event_log::SystemClock);
+        let args = |url: String| RecomputeArgs { views: Vec::new(), full: false, client: ClientArgs { url, json: false } };
+        let unknown = json!({"status": 404, "code": "unknown_run", "title": "Unknown run", "detail": "there is no run 7"});
+        let answers = vec![
+            ("202 Accepted", told("queued", None)),
+            ("200 OK", told("landing", None)),
+            ("404 Not Found", unknown.to_string()),
+        ];
+        let (url, serving) = platform(answers).await;
+        let error = run(args(url), clock.clone()).await.expect_err("it is lost").to_string();
+        assert!(error.contains("run 7 was accepted, and is not known any more") && error.contains("riomar status"), "{error}");
+        assert_eq!(serving.await.expect("served"), 3);
+        // A run whose process is silent is not waited for.
+        let answers = vec![("202 Accepted", told("queued", None)), ("200 OK", told("unknown", Some("nothing is heard")))];
+        let (url, serving) = platform(answers).await;
+        assert_eq!(run(args(url), clock).await.expect("told"), Outcome::Incomplete);
+        assert_eq!(serving.await.expect("served"), 2);
     }
 }

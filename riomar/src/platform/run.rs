@@ -67,6 +67,8 @@ impl Layers {
             let (leads, leading) = watch::channel(false);
             let (batch, stopping) = (Arc::clone(&self.batch), stop.clone());
             tasks.spawn(async move { batch.leadership().run(&leads, stopped(stopping)).await });
+            let (batch, stopping) = (Arc::clone(&self.batch), stop.clone());
+            tasks.spawn(async move { batch.runs().tell(stopped(stopping)).await });
             let (layers, stopping) = (self.clone(), stop.clone());
             tasks.spawn(keep_running("batch layer", Arc::clone(&self.clock), stop.clone(), move || {
                 layers.clone().lead(leading.clone(), stopping.clone())

@@ -2,6 +2,7 @@
 
 mod account;
 mod bad_input;
+mod batch_runs;
 mod crash_points;
 mod deployment;
 mod exactness;
