@@ -1,10 +1,10 @@
 //! `riomar doctor`: tries each part that a configuration names, and says what to do about those that do not work.
 
+mod objects;
+
 use std::{sync::Arc, time::Duration};
 
 use clap::Args;
-use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload, path::Path};
-use riomar_batch_layer::FreshIds;
 use riomar_event_log::{Clock, LogError, quarantine::Quarantine};
 use riomar_schemas::{Catalog, PartitionId};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use super::{CommandError, Outcome, config};
 use crate::{
     cli::PlatformArgs,
     config::{Config, LogKind, RealtimeKind},
-    objects, output,
+    output,
     platform::seams,
 };
 
@@ -54,7 +54,7 @@ pub async fn run(args: DoctorArgs, clock: Arc<dyn Clock>) -> Result<Outcome, Com
         found("definitions", async { Ok(format!("streams: {}; views: {}", streams.join(", "), views.join(", "))) }, &*clock)
             .await,
         found("log", log(&config, &catalog, &clock), &*clock).await,
-        found("objects", objects(&config), &*clock).await,
+        found("objects", objects::works(&config), &*clock).await,
         found("realtime views", realtime(&config, &catalog), &*clock).await,
     ];
     if args.json {
@@ -113,38 +113,6 @@ async fn log(config: &Config, catalog: &Catalog, clock: &Arc<dyn Clock>) -> Resu
     };
     let to_come = if missing.is_empty() { String::new() } else { format!("; the first start creates {}", missing.join(", ")) };
     Ok(format!("{place}: {partitions} partitions{to_come}"))
-}
-
-/// Whether an object can be created once and only once, read back and removed.
-async fn objects(config: &Config) -> Result<String, String> {
-    let store = objects::open(config).await.map_err(|error| error.to_string())?;
-    let path = Path::from(PROBES).join(format!("{}.json", FreshIds::random().next().simple()));
-    let tried = create_once(&*store, &path).await;
-    let removed = store.delete(&path).await.map_err(|error| format!("{path} cannot be removed: {error}"));
-    tried.and(removed)?;
-    Ok(format!("{}: creates once, reads and removes", config.master.url.place(&config.data)))
-}
-
-async fn create_once(store: &dyn ObjectStore, path: &Path) -> Result<(), String> {
-    let create = |text: &'static str| store.put_opts(path, PutPayload::from_static(text.as_bytes()), PutMode::Create.into());
-    create("1").await.map_err(|error| format!("{path} cannot be created: {error}"))?;
-    match create("2").await {
-        Err(Error::AlreadyExists { .. }) => {}
-        Ok(_) => {
-            return Err(
-                "this store overwrites what must be created once: it ignores If-None-Match, so cuts and generations are not \
-                        safe in it. Choose another store"
-                    .to_owned(),
-            );
-        }
-        Err(error) => return Err(format!("creating {path} a second time: {error}")),
-    }
-    let read = async { store.get(path).await?.bytes().await };
-    match read.await {
-        Ok(bytes) if bytes.as_ref() == b"1" => Ok(()),
-        Ok(_) => Err(format!("{path} does not hold what was written into it")),
-        Err(error) => Err(format!("{path} cannot be read: {error}")),
-    }
 }
 
 /// Whether the realtime store answers.
