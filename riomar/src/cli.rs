@@ -37,7 +37,7 @@ pub enum Command {
     Recompute(command::recompute::RecomputeArgs),
     /// Compare what is served with a full recompute over the same events
     Audit(command::audit::AuditArgs),
-    /// Show every stream's account and every view's generation
+    /// Show every process of the deployment, every stream's account and every view's generation
     Status(command::status::StatusArgs),
     /// Tell by the exit code whether a process can do its work
     Ready(command::ready::ReadyArgs),
