@@ -5,6 +5,8 @@
 
 pub(crate) mod deployment;
 mod error;
+mod front;
+mod later_realtime;
 mod metered;
 mod run;
 pub(crate) mod seams;
@@ -14,7 +16,7 @@ mod supervise;
 mod vitals;
 mod wiring;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use axum::Router;
 use object_store::ObjectStore;
@@ -27,8 +29,12 @@ use tokio::sync::Mutex;
 
 use self::metered::{MeteredLog, MeteredObjects, MeteredRealtime};
 pub use error::PlatformError;
+pub use front::Front;
 pub use settings::Settings;
 pub use supervise::{Stop, stopped};
+
+/// How long it may take to see whether the declarations fit what has landed: ingestion does not wait for the object store.
+const FIT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What a platform is made of. Every seam may be filled with another implementation, or with a decorator of one.
 #[derive(Debug, Clone)]
@@ -106,12 +112,9 @@ impl Platform {
             fresh_ids: settings.fresh_ids.clone(),
         };
         let batch = Arc::new(BatchLayer::new(components, settings.batch));
-        for stream in catalog.streams() {
-            // An object store that does not answer is waited for by those who need it; a declaration that does not fit stays so.
-            let master = batch.master(&stream.name).map_err(PlatformError::Schema)?;
-            if let Err(error @ BatchError::SchemaChanged { .. }) = master.snapshot().await {
-                return Err(PlatformError::Schema(error));
-            }
+        tokio::select! {
+            fit = fit(&catalog, &batch) => fit?,
+            () = clock.sleep(FIT_TIME_MAX) => tracing::warn!("the object store does not say in time what has landed; nobody waits for it"),
         }
         let layers = Layers { catalog, log, realtime, clock, settings, batch, activity: Activity::default() };
         Ok(Self {
@@ -122,6 +125,19 @@ impl Platform {
             own: None,
         })
     }
+}
+
+/// Refuses declarations that no longer fit what has landed.
+async fn fit(catalog: &Catalog, batch: &BatchLayer) -> Result<(), PlatformError> {
+    let fits = catalog.streams().map(async |stream| {
+        let master = batch.master(&stream.name).map_err(PlatformError::Schema)?;
+        match master.snapshot().await {
+            Err(error @ BatchError::SchemaChanged { .. }) => Err(PlatformError::Schema(error)),
+            // An object store that does not answer is waited for by those who need it; a declaration that does not fit stays so.
+            _ => Ok(()),
+        }
+    });
+    futures::future::try_join_all(fits).await.map(drop)
 }
 
 impl Platform {

@@ -26,6 +26,7 @@ mod rows_json;
 mod runs;
 pub mod server;
 mod sql;
+pub mod starting;
 mod streams;
 #[cfg(test)]
 mod testing;

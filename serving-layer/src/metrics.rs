@@ -2,7 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use riomar_batch_layer::audit::AuditKind;
@@ -224,8 +230,13 @@ pub(crate) fn router() -> Router<AppState> {
     Router::new().route("/metrics", get(get_metrics))
 }
 
-async fn get_metrics(State(state): State<AppState>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], render(&state.metrics))
+async fn get_metrics(State(state): State<AppState>) -> Response {
+    answer(&state.metrics)
+}
+
+/// All metrics as an answer.
+pub(crate) fn answer(metrics: &PrometheusHandle) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], render(metrics)).into_response()
 }
 
 #[cfg(test)]

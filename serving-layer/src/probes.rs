@@ -19,11 +19,12 @@ use axum::{
 use riomar_event_log::LogError;
 use riomar_schemas::PartitionId;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     app::{AppState, Services},
     roles::{Role, Roles},
+    starting::Step,
 };
 
 /// For how long a failed append makes the process unready, in milliseconds; then the next request may try again.
@@ -60,7 +61,11 @@ impl AppendHealth {
 }
 
 pub(crate) fn router() -> Router<AppState> {
-    Router::new().route("/livez", get(async || Json(json!({"status": "alive"})))).route("/readyz", get(get_readyz))
+    Router::new().route("/livez", get(get_livez)).route("/readyz", get(get_readyz))
+}
+
+pub(crate) async fn get_livez() -> Json<Value> {
+    Json(json!({"status": "alive"}))
 }
 
 /// One thing that the process depends on.
@@ -94,6 +99,12 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
+    /// Of a process that has not begun, for want of one thing.
+    pub(crate) fn starting(Step { name, meaning }: Step) -> Self {
+        let awaited = Check::new(name.to_owned(), true, Err("the process starts".to_owned()), meaning);
+        Self { status: UNREADY, checks: vec![awaited] }
+    }
+
     /// Whether what the check of this name is about is there.
     pub(crate) fn is_there(&self, name: &str) -> bool {
         self.checks.iter().any(|check| check.name == name && check.ok)

@@ -104,6 +104,9 @@ pub enum ApiError {
     /// More is in flight than the server takes at once.
     #[error("too much is in flight: {0}")]
     Overloaded(&'static str),
+    /// The process has not begun its work yet.
+    #[error("this process is starting, and waits for what it needs: /readyz names it")]
+    Starting,
     /// A query that was refused or failed.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -178,6 +181,7 @@ impl ApiError {
             Self::BodyTimeout { .. } => passing("body_timeout", "Body too slow", S::REQUEST_TIMEOUT, RETRY_OVERLOADED_SECONDS),
             Self::BodyInterrupted => passing("body_interrupted", "Body interrupted", S::BAD_REQUEST, RETRY_OVERLOADED_SECONDS),
             Self::Overloaded(_) => passing("overloaded", "Overloaded", S::SERVICE_UNAVAILABLE, RETRY_OVERLOADED_SECONDS),
+            Self::Starting => passing("starting", "Starting", S::SERVICE_UNAVAILABLE, RETRY_UNAVAILABLE_SECONDS),
             Self::Query(error) => query_kind(error),
             Self::Log(error) => log_kind(error),
             Self::Batch(error) => batch_kind(error),
@@ -191,7 +195,7 @@ impl ApiError {
         match self {
             Self::Query(QueryError::Unavailable(_)) => "the query cannot be answered now".to_owned(),
             // Written for the client, whatever the status.
-            Self::Query(_) | Self::Overloaded(_) => self.to_string(),
+            Self::Query(_) | Self::Overloaded(_) | Self::Starting => self.to_string(),
             Self::Log(LogError::DiskFull { reopen, .. }) | Self::Batch(BatchError::Log(LogError::DiskFull { reopen, .. })) => {
                 let then = if *reopen { "start the process again, then" } else { "then" };
                 format!(
@@ -337,7 +341,8 @@ pub(crate) fn finish(mut response: Response, request_id: &str) -> Response {
     }
     let error = response.extensions_mut().remove::<Arc<ApiError>>().unwrap_or_else(|| Arc::new(from_framework(status)));
     let kind = error.kind();
-    if kind.status.is_server_error() {
+    // The journal tells of a start once, and not with every request that comes too early.
+    if kind.status.is_server_error() && !matches!(*error, ApiError::Starting) {
         tracing::error!(request_id, code = kind.code, status = status.as_u16(), cause = %causes(&*error), "request failed");
     } else {
         tracing::debug!(request_id, code = kind.code, status = status.as_u16(), cause = %causes(&*error), "request refused");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{app::AppState, problem::ApiError};
 
 /// Every code of a problem, with what it means and what to do.
-pub(crate) const PROBLEM_TYPES: [(&str, &str); 40] = [
+pub(crate) const PROBLEM_TYPES: [(&str, &str); 41] = [
     ("bad_request", "The request is not valid HTTP, or not what the route takes."),
     (
         "batch_failed",
@@ -52,6 +52,7 @@ pub(crate) const PROBLEM_TYPES: [(&str, &str); 40] = [
     ),
     ("overloaded", "More is in flight than a limit allows; nothing was stored. Try again after `retry-after` seconds."),
     ("run_in_progress", "A run of the stream is under way. Wait for it, or try again later."),
+    ("starting", "The process has started and waits for what it needs; /readyz names it. Try again after `retry-after` seconds."),
     ("store_damaged", "The object store holds what cannot be read; the operator must restore it."),
     ("too_many_events", "The body holds more events than one request may; nothing was stored. Send it in parts."),
     ("unknown_run", "No run has this id, or it is so old that it is no longer remembered."),

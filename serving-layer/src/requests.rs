@@ -52,7 +52,12 @@ impl Drop for InFlight {
 
 /// The middleware around all routes.
 pub(crate) async fn track(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let id = state.request_ids.next();
+    tracked(&state.request_ids, request, next).await
+}
+
+/// Answers a request, with all that surrounds it.
+pub(crate) async fn tracked(ids: &RequestIds, request: Request, next: Next) -> Response {
+    let id = ids.next();
     let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let method = method_label(request.method());
     let in_flight = InFlight::begin();

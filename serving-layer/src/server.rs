@@ -60,13 +60,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a connection over the limit is told before it is closed.
 const TURNED_AWAY: &str = r#"{"type":"/problems/overloaded","title":"Overloaded","status":503,"detail":"too many connections are open","code":"overloaded","retryable":true}"#;
 
-/// Serves until `shutdown` is over, then lets requests under way end.
+/// Serves until `shutdown` is over, then lets requests under way end. Each request is answered by the routes that are current when it
+/// comes: others may take over while connections are open.
 ///
 /// # Errors
 /// What the listener reports, other than of a single connection.
 pub async fn run(
     listener: TcpListener,
-    app: Router,
+    app: watch::Receiver<Router>,
     limits: ServerLimits,
     clock: Arc<dyn Clock>,
     shutdown: impl Future<Output = ()>,
@@ -116,7 +117,7 @@ pub async fn run(
     Ok(())
 }
 
-async fn serve(stream: TcpStream, app: Router, limits: ServerLimits, mut stopped: watch::Receiver<bool>) {
+async fn serve(stream: TcpStream, app: watch::Receiver<Router>, limits: ServerLimits, mut stopped: watch::Receiver<bool>) {
     let _open = OpenConnection::begin();
     // Answers are written whole; waiting to fill packets would only delay them.
     let _ = stream.set_nodelay(true);
@@ -142,15 +143,17 @@ async fn serve(stream: TcpStream, app: Router, limits: ServerLimits, mut stopped
 
 /// The routes as hyper calls them.
 fn tower_service(
-    app: Router,
+    app: watch::Receiver<Router>,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = axum::response::Response,
     Error = std::convert::Infallible,
     Future = impl Future<Output = Result<axum::response::Response, std::convert::Infallible>> + Send,
 > {
-    let app = TowerToHyperService::new(app);
-    hyper::service::service_fn(move |request: Request<Incoming>| hyper::service::Service::call(&app, request.map(Body::new)))
+    hyper::service::service_fn(move |request: Request<Incoming>| {
+        let app = TowerToHyperService::new(app.borrow().clone());
+        hyper::service::Service::call(&app, request.map(Body::new))
+    })
 }
 
 /// Says that there is no room, as far as that can be said without waiting.

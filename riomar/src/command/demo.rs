@@ -28,7 +28,7 @@ use crate::{
         watch::Watcher,
     },
     journal, output,
-    platform::{self, Platform, PlatformError},
+    platform::{self, Front, Platform, PlatformError, Settings},
 };
 
 /// How often the table is drawn on a terminal.
@@ -91,11 +91,12 @@ pub async fn run(args: DemoArgs, clock: Arc<dyn Clock>) -> Result<Outcome, Comma
     let catalog = Arc::new(catalog(&args).await?);
     let continues = config.data.join("log").exists();
     let (listener, address) = listen(config.serving.http).await?;
-    let platform = Platform::configured(&config, Roles::all(), catalog, Arc::clone(&clock)).await?;
+    let front = Front::open(listener, Settings::of(&config).server, Arc::clone(&clock))?;
+    let platform = Platform::configured(&config, Roles::all(), catalog, Arc::clone(&clock), front.start()).await?;
     let url = format!("http://{address}");
     output::print(&introduction(&args, &config, address, continues))?;
     let (stop, stopped) = watch::channel(false);
-    let running = platform.run(listener, platform::stopped(stopped));
+    let running = platform.run_behind(front, platform::stopped(stopped));
     let showing = async {
         let shown = tokio::select! {
             shown = show(&args, &platform, &url, &clock) => shown,

@@ -1,6 +1,6 @@
 //! `riomar up`: starts the platform and runs it until it is asked to stop.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc};
 
 use clap::Args;
 use riomar_event_log::Clock;
@@ -13,7 +13,7 @@ use crate::{
     cli::{JournalArgs, PlatformArgs},
     config::{Config, LogKind, RealtimeKind},
     journal, output,
-    platform::{Platform, PlatformError},
+    platform::{Front, Platform, PlatformError, Settings},
 };
 
 /// What the journal tells unless it is asked for more: Riomar's own events, and what fails in the libraries below it.
@@ -43,16 +43,21 @@ pub async fn run(args: UpArgs, clock: Arc<dyn Clock>) -> Result<Outcome, Command
     let catalog = Arc::new(config::load_catalog(&config.schemas).await?);
     // The address before the data: the commonest mistake is found before anything is touched.
     let (listener, address) = listen(config.serving.http).await?;
+    let front = Front::open(listener, Settings::of(&config).server, Arc::clone(&clock))?;
+    tracing::info!(%address, "listening; /readyz says what the start waits for");
+    // One for both: a signal that comes between two of them would be nobody's.
+    let mut interrupted = pin!(interrupted());
     let platform = tokio::select! {
-        platform = Platform::configured(&config, args.role.clone(), Arc::clone(&catalog), clock) => platform?,
+        platform = Platform::configured(&config, args.role.clone(), Arc::clone(&catalog), clock, front.start()) => platform?,
         // What is waited for may be long in coming.
-        () = interrupted() => {
+        () = &mut interrupted => {
+            front.close().await?;
             output::note("stopped before it began");
             return Ok(Outcome::Done);
         }
     };
     output::print(&started(&config, &args.role, &catalog, address))?;
-    platform.run(listener, interrupted()).await?;
+    platform.run_behind(front, interrupted).await?;
     output::note("stopped");
     Ok(Outcome::Done)
 }

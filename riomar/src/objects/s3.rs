@@ -97,7 +97,7 @@ pub async fn open(
     let (bucket, detail) = (bucket.to_owned(), detail(&error));
     Err(match refusal(&error) {
         None => {
-            tracing::warn!(%store, place, error = detail, "the object store does not answer; the platform waits for it");
+            tracing::warn!(%store, place, error = detail, "the object store does not answer; what needs it waits for it");
             return Ok(Arc::new(store));
         }
         Some(Refusal::Credentials) => ObjectsError::Credentials { bucket, detail },

@@ -16,7 +16,7 @@ use super::*;
 use crate::{
     config::Setting,
     demo::DEFINITIONS,
-    platform::{Parts, Platform, Settings},
+    platform::{Parts, Platform, Settings, deployment::Deployment},
 };
 
 /// The client's patience, with shorter waits.
@@ -204,18 +204,21 @@ impl Clock for Repair {
 }
 
 #[tokio::test]
-async fn a_platform_waits_for_its_store_before_it_starts() {
+async fn a_deployment_finds_its_id_once_its_store_answers() {
     let mut server = S3Server::start().expect("a server");
     let store = opened(&server, hasty()).await;
     server.stop().expect("stopped");
     // When it is up again, the reply to the creation is lost.
     server.faults().add(S3Rule::new(S3Fault::LostReply).of(S3Requests::Creations).times(1));
-    let clock = Repair(Mutex::new(server));
-    let id = crate::platform::deployment::id(&*store, &clock, "mine".to_owned()).await.expect("an id");
-    assert_eq!(id, "mine");
-    assert_eq!(clock.0.lock().expect("lock").faults().struck(), 1);
-    let again = crate::platform::deployment::id(&*store, &clock, "another".to_owned()).await.expect("an id");
-    assert_eq!(again, "mine");
+    let clock = Arc::new(Repair(Mutex::new(server)));
+    let (_stop, stopping) = tokio::sync::watch::channel(false);
+    for (fresh, struck) in [("mine", 1), ("another", 1)] {
+        let deployment = Deployment::new(Arc::clone(&store), clock.clone(), fresh.to_owned());
+        assert_eq!(deployment.id(), None);
+        tokio::join!(deployment.find(stopping.clone()), deployment.known());
+        assert_eq!(deployment.id(), Some("mine"));
+        assert_eq!(clock.0.lock().expect("lock").faults().struck(), struck);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

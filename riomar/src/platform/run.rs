@@ -1,6 +1,6 @@
 //! The platform's tasks: all of them start, keep going, and stop in order.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use riomar_schemas::Name;
 use riomar_serving_layer::{self as serving, roles::Role};
@@ -8,7 +8,8 @@ use riomar_speed_layer::worker;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use super::{
-    Layers, Platform, PlatformError,
+    Front, Layers, Platform, PlatformError,
+    deployment::Deployment,
     supervise::{Stop, keep_running, stopped},
     vitals::watch_free_space,
 };
@@ -27,25 +28,40 @@ impl Platform {
     /// # Errors
     /// A listener that fails for good. Whatever else fails is logged and tried again.
     pub async fn run(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), PlatformError> {
+        let front = Front::open(listener, self.layers.settings.server, Arc::clone(&self.layers.clock))?;
+        self.run_behind(front, shutdown).await
+    }
+
+    /// As [`Self::run`], where a listener is served already.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_behind(&self, mut front: Front, shutdown: impl Future<Output = ()>) -> Result<(), PlatformError> {
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         serving::metrics::begin(&self.services);
-        self.layers.start(&mut tasks, &stopping);
+        self.layers.start(&mut tasks, &stopping, self.own.as_ref().map(|own| &own.deployment));
         if self.layers.settings.roles.has(Role::Serve) {
             tasks.spawn(serving::hand_over::run(Arc::clone(&self.services), stopped(stopping.clone())));
             tasks.spawn(serving::account_metrics::run(Arc::clone(&self.services), stopped(stopping.clone())));
         }
         if let Some(own) = &self.own {
             tasks.spawn(watch_free_space(own.data.clone(), Arc::clone(&self.layers.clock), stopping.clone()));
+            let (deployment, stopping) = (Arc::clone(&own.deployment), stopping.clone());
+            tasks.spawn(async move { deployment.find(stopping).await });
         }
-        // Asked of a socket that listens: it has an address.
-        if let Ok(address) = listener.local_addr() {
-            self.services.process.address.get_or_init(|| address);
-        }
+        self.services.process.address.get_or_init(|| front.address());
         tasks.spawn(serving::processes::tell(Arc::clone(&self.services), stopped(stopping.clone())));
         tasks.spawn(upkeep(Arc::clone(&self.services), stopping));
-        let (server, clock) = (self.layers.settings.server, Arc::clone(&self.layers.clock));
-        let served: io::Result<()> = serving::server::run(listener, self.app(), server, clock, shutdown).await;
+        front.answer_with(self.app());
+        let early = tokio::select! {
+            () = shutdown => None,
+            served = front.ended() => Some(served.map_err(PlatformError::Server)),
+        };
+        let served = match early {
+            Some(served) => served,
+            None => front.close().await,
+        };
         // The tasks are there to hear it.
         let _ = stop.send(true);
         if tokio::time::timeout(LAYERS_STOP_MAX, ended(&mut tasks)).await.is_err() {
@@ -55,13 +71,13 @@ impl Platform {
         if let Some(log) = self.own.as_ref().and_then(|own| own.log.as_ref()) {
             log.close().await?;
         }
-        served.map_err(PlatformError::Server)
+        served
     }
 }
 
 impl Layers {
     /// Starts what the roles of this process ask for.
-    fn start(&self, tasks: &mut JoinSet<()>, stop: &Stop) {
+    fn start(&self, tasks: &mut JoinSet<()>, stop: &Stop, deployment: Option<&Arc<Deployment>>) {
         if self.settings.roles.has(Role::Batch) {
             self.batch.begin_metrics();
             let (leads, leading) = watch::channel(false);
@@ -75,10 +91,17 @@ impl Layers {
             }));
         }
         if self.settings.roles.has(Role::Speed) {
-            let (layers, stopping) = (self.clone(), stop.clone());
+            let (layers, stopping, deployment) = (self.clone(), stop.clone(), deployment.cloned());
             tasks.spawn(keep_running("speed layer", Arc::clone(&self.clock), stop.clone(), move || {
-                let (layers, stopping) = (layers.clone(), stopping.clone());
+                let (layers, stopping, deployment) = (layers.clone(), stopping.clone(), deployment.clone());
                 async move {
+                    if let Some(deployment) = deployment {
+                        // Whoever cannot write realtime views yet leaves the partitions to those who can.
+                        tokio::select! {
+                            () = deployment.known() => {}
+                            () = stopped(stopping.clone()) => return Ok(()),
+                        }
+                    }
                     let streams: Vec<_> = layers.catalog.streams().map(|stream| stream.name.clone()).collect();
                     let membership = layers.log.join(SPEED_GROUP, &streams).await.map_err(|error| error.to_string())?;
                     let open = |stream: &Name, partition| layers.worker(stream, partition);

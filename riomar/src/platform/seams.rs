@@ -23,10 +23,13 @@ use riomar_event_log::{
     SaslMechanism,
 };
 use riomar_schemas::Catalog;
-use riomar_serving_layer::roles::{Role, Roles};
+use riomar_serving_layer::{
+    roles::{Role, Roles},
+    starting::{Start, Step},
+};
 use riomar_speed_layer::{MemoryStore, RealtimeStore, RedisClientCertificate, RedisLimits, RedisStore, RedisTls};
 
-use super::{Parts, Platform, PlatformError, Settings, deployment};
+use super::{Parts, Platform, PlatformError, Settings, deployment::Deployment, later_realtime::LaterRealtime};
 use crate::{
     config::{self, Config, LogKind, RealtimeKind},
     objects,
@@ -45,15 +48,28 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 pub(super) struct Own {
     /// The embedded log, to be closed at the end.
     pub log: Option<Arc<EmbeddedLog>>,
-    /// The folder for what does not fit into memory.
-    spill: OwnFolder,
+    /// The folder for what does not fit into memory, which is its own as long as this is held.
+    _spill: OwnFolder,
     /// The directory that all of it is in.
     pub data: PathBuf,
+    /// Whose realtime states these are.
+    pub deployment: Arc<Deployment>,
 }
+
+/// What a start waits for after its data directory.
+const OBJECT_STORE: Step = Step {
+    name: "object store",
+    meaning: "it is asked for the first time; where it does not answer, the start soon goes on without it",
+};
+/// And then.
+const LOG_ANSWERS: Step = Step {
+    name: "log",
+    meaning: "it is asked for the topics of every stream; where it does not answer, the process waits for it before it begins",
+};
 
 impl Platform {
     /// Opens the platform that a configuration describes, for these roles. Waits while an embedded log recovers what was written
-    /// last, and while Kafka or the object store does not answer.
+    /// last, and while Kafka does not answer; `start` says so to whoever asks. An object store that does not answer is not waited for.
     ///
     /// # Errors
     /// Roles that the configuration has no room for; a directory that cannot be used, that another process uses, or that holds
@@ -63,43 +79,62 @@ impl Platform {
         roles: Roles,
         catalog: Arc<Catalog>,
         clock: Arc<dyn Clock>,
+        start: &Start,
     ) -> Result<Self, PlatformError> {
         check(config, &roles)?;
-        let own = {
+        let (embedded, spill) = {
             let (config, clock) = (config.clone(), Arc::clone(&clock));
-            tokio::task::spawn_blocking(move || Own::open(&config, clock)).await
+            let opened = tokio::task::spawn_blocking(move || open_data(&config, clock)).await;
+            opened.map_err(|error| LogError::Unavailable(error.to_string()))??
         };
-        let own = own.map_err(|error| LogError::Unavailable(error.to_string()))??;
-        let log: Arc<dyn Log> = match &own.log {
+        let log: Arc<dyn Log> = match &embedded {
             Some(log) => log.clone(),
             None => Arc::new(KafkaLog::connect(kafka(config), Arc::clone(&clock))?),
         };
+        start.waits_for(OBJECT_STORE);
         let objects = objects::open(config).await?;
         let fresh_ids = FreshIds::random();
-        let deployment = deployment::id(&*objects, &*clock, fresh_ids.next().simple().to_string()).await?;
-        let realtime = realtime(config, &deployment)?;
+        let fresh = fresh_ids.next().simple().to_string();
+        let deployment = Arc::new(Deployment::new(Arc::clone(&objects), Arc::clone(&clock), fresh));
+        let realtime: Arc<dyn RealtimeStore> = match config.realtime.kind {
+            RealtimeKind::Memory => Arc::new(MemoryStore::new()),
+            RealtimeKind::Redis => {
+                Arc::new(LaterRealtime::new(config.realtime.url.address().clone(), tls(config)?, Arc::clone(&deployment))?)
+            }
+        };
         let mut settings = Settings {
             roles,
             host: host(),
-            spill: Some(own.spill.path().to_owned()),
+            spill: Some(spill.path().to_owned()),
             process_id: fresh_ids.next().as_u64_pair().0,
             ..Settings::of(config)
         };
-        settings.batch.shared = own.log.is_none();
-        let shared = settings.batch.shared;
+        settings.batch.shared = embedded.is_none();
+        start.waits_for(LOG_ANSWERS);
         let parts = Parts { catalog, log, objects, realtime, clock, settings };
-        let mut waiting = false;
-        loop {
-            match Self::open(parts.clone()).await {
-                // Like the object store: what is down when a process starts is waited for.
-                Err(PlatformError::Log(LogError::Unavailable(cause))) if shared => {
-                    if !waiting {
-                        tracing::warn!(cause, "the log does not answer; the platform waits for it before it starts");
-                    }
-                    waiting = true;
-                    parts.clock.sleep(ASK_AGAIN).await;
+        let (opened, ()) = tokio::try_join!(open(parts), deployment.begin())?;
+        let own = Own { log: embedded, _spill: spill, data: config.data.clone(), deployment };
+        Ok(Self { own: Some(own), ..opened })
+    }
+}
+
+/// Opens a platform. Like the object store, a log that is shared with others and down when a process starts is waited for.
+async fn open(parts: Parts) -> Result<Platform, PlatformError> {
+    let mut waiting = false;
+    loop {
+        match Platform::open(parts.clone()).await {
+            Err(PlatformError::Log(LogError::Unavailable(cause))) if parts.settings.batch.shared => {
+                if !waiting {
+                    tracing::warn!(cause, "the log does not answer; the platform waits for it before it starts");
                 }
-                opened => return Ok(Self { own: Some(own), ..opened? }),
+                waiting = true;
+                parts.clock.sleep(ASK_AGAIN).await;
+            }
+            opened => {
+                if waiting && opened.is_ok() {
+                    tracing::info!("the log answers; the platform starts");
+                }
+                return opened;
             }
         }
     }
@@ -133,18 +168,17 @@ pub fn realtime(config: &Config, deployment: &str) -> Result<Arc<dyn RealtimeSto
     })
 }
 
-impl Own {
-    /// The log first: its lock keeps every other process away from the directory.
-    fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, PlatformError> {
-        let data = &config.data;
-        DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(directory(data))?;
-        let log = match config.log.kind {
-            LogKind::Embedded => Some(Arc::new(EmbeddedLog::open(&data.join(LOG), clock)?)),
-            LogKind::Kafka => None,
-        };
-        let spill = data.join(SPILL);
-        Ok(Self { log, spill: OwnFolder::take(&spill).map_err(directory(&spill))?, data: data.clone() })
-    }
+/// Opens the data directory: the embedded log, if it is that one, and the folder for what does not fit into memory. The log first: its
+/// lock keeps every other process away from the directory.
+fn open_data(config: &Config, clock: Arc<dyn Clock>) -> Result<(Option<Arc<EmbeddedLog>>, OwnFolder), PlatformError> {
+    let data = &config.data;
+    DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(directory(data))?;
+    let log = match config.log.kind {
+        LogKind::Embedded => Some(Arc::new(EmbeddedLog::open(&data.join(LOG), clock)?)),
+        LogKind::Kafka => None,
+    };
+    let spill = data.join(SPILL);
+    Ok((log, OwnFolder::take(&spill).map_err(directory(&spill))?))
 }
 
 /// The name of this host, as the kernel or the environment has it.

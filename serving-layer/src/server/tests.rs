@@ -18,6 +18,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Server {
     address: std::net::SocketAddr,
+    /// Takes other routes.
+    apps: watch::Sender<Router>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<io::Result<()>>,
     clock: ManualClock,
@@ -47,8 +49,9 @@ async fn start(limits: ServerLimits) -> Server {
     let shutdown = async {
         let _ = stopped.await;
     };
+    let (apps, app) = watch::channel(app);
     let task = tokio::spawn(run(listener, app, limits, Arc::new(clock.clone()), shutdown));
-    Server { address, stop, task, clock, reached, release }
+    Server { address, apps, stop, task, clock, reached, release }
 }
 
 async fn connect(server: &Server) -> TcpStream {
@@ -74,6 +77,21 @@ async fn answers_and_stops() {
     server.stop.send(()).expect("running");
     timeout(DEADLINE, server.task).await.expect("in time").expect("no panic").expect("no error");
     assert!(TcpStream::connect(server.address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn other_routes_take_over_while_a_connection_is_open() {
+    let server = start(ServerLimits::default()).await;
+    let mut stream = connect(&server).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"hello") {
+        let read = timeout(DEADLINE, stream.read_buf(&mut answer)).await.expect("in time").expect("an answer");
+        assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
+    }
+    server.apps.send(Router::new().route("/", get(async || "other"))).expect("served");
+    let answer = exchange(&mut stream, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("other"), "{answer}");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod readme;
 mod rebuild;
 mod redis_faults;
 mod services;
+mod starting;
 mod supply_chain;
 mod tidy;
 mod web_log;
