@@ -19,7 +19,7 @@
 //! meanwhile what they lack. Replicas (of a cluster, too) make that pause shorter.
 //!
 //! *Memory*: set `maxmemory` and `maxmemory-policy noeviction`. Above the limit writes are refused whole, and realtime views grow older
-//! until a generation covers them. With an `allkeys-…` policy Redis removes keys instead; a view's partition that lost one begins
+//! until a generation covers them; what it covers is removed then, which is not refused, and they go on. With an `allkeys-…` policy Redis removes keys instead; a view's partition that lost one begins
 //! anew, so what was gained is soon lost again. No answer is wrong with either.
 //!
 //! *A cluster* keeps each view's partition in one slot. While a slot moves, or until a replica has taken a dead master's place, the

@@ -11,7 +11,9 @@
 -- Numbers are compared as decimal texts: Lua's own numbers are exact only up to 2^53.
 --
 -- A script that ran out of memory halfway would break the promise that a write is applied as a whole. Redis refuses for lack of memory
--- only the first write of a script, so either all of them happen or none: the first one must be an HSET, which can be refused.
+-- only the first write of a script, and only one that may take some, so either all of them happen or none. A script that adds states
+-- begins with an HSET, which can be refused. One that frees begins with an UNLINK or an HDEL, which cannot: or a Redis that is full
+-- would stay so.
 
 local EPOCHS, FORMAT = ARGV[1], ARGV[2]
 -- Lua refuses to unpack more than 8,000 values; even, because fields come in pairs.

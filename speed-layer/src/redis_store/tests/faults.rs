@@ -89,12 +89,85 @@ async fn without_memory_a_write_changes_nothing() {
     {
         assert_unavailable(store.write(&view, PARTITION, &at(1), &next, &states).await, "it has no memory left");
     }
-    assert_unavailable(store.reset(&view, PARTITION, Some(&at(1)), &fresh()).await, "it has no memory left");
     let part = store.read(&view, PARTITION, Epoch(0)).await.expect("read").expect("entry");
     assert_eq!((part.entry, part.states), (at(1), vec![state(0, "a")]));
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).expect("set");
     let applied = store.write(&view, PARTITION, &at(1), &at(2), &[state(1, "b")]).await.expect("write");
     assert_eq!(applied, WriteOutcome::Applied);
+}
+
+/// Memory that states may fill in the tests, beside what Redis takes for itself.
+const ROOM_BYTES: usize = 4 << 20;
+/// Bytes of one state that fills it.
+const LARGE_BYTES: usize = 64 << 10;
+
+/// One write further, with a large state in this epoch.
+async fn write_large(store: &RedisStore, view: &View, from: &Entry, epoch: u64) -> Result<Entry, StoreError> {
+    let next = at(from.position.offset.0 + 1);
+    let next = Entry { position: ReaderPosition { epoch: Epoch(epoch), ..next.position }, floor: from.floor, ..next };
+    let large = EncodedState { state: vec![b'x'; LARGE_BYTES], ..state(epoch, &next.position.offset.to_string()) };
+    match store.write(view, PARTITION, from, &next, &[large]).await? {
+        WriteOutcome::Applied => Ok(next),
+        fenced => panic!("{fenced:?}"),
+    }
+}
+
+/// Writes on from `from`, sixteen states in each of these epochs and all others in the last, until Redis has no memory left.
+async fn fill_up(store: &RedisStore, view: &View, mut from: Entry, epochs: &[u64]) -> Entry {
+    for number in 0..2 * ROOM_BYTES / LARGE_BYTES {
+        match write_large(store, view, &from, epochs[(number / 16).min(epochs.len() - 1)]).await {
+            Ok(next) => from = next,
+            refused => {
+                assert_unavailable(refused, "it has no memory left");
+                return from;
+            }
+        }
+    }
+    panic!("more fits than there is room");
+}
+
+#[tokio::test]
+async fn a_redis_without_memory_is_drained_by_what_is_removed_and_by_what_begins_anew() {
+    let server = start();
+    let (store, view) = filled(&server.url()).await;
+    let used = server.command(&["INFO", "memory"]).expect("info");
+    let used = used.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("a line");
+    let max = used.parse::<usize>().expect("a number") + ROOM_BYTES;
+    server.command(&["CONFIG", "SET", "maxmemory", &max.to_string()]).expect("set");
+
+    // A generation covers the first epochs: they go, the others stay, and writes go on.
+    let full = fill_up(&store, &view, at(1), &[0, 1, 4]).await;
+    let before = store.groups(&view, PARTITION).await.expect("groups").expect("an entry").1;
+    assert_eq!(before.keys().copied().collect::<Vec<_>>(), [Epoch(0), Epoch(1), Epoch(4)]);
+    store.remove_below(&view, PARTITION, Epoch(2)).await.expect("removed");
+    let full = Entry { floor: Epoch(2), ..full };
+    let (entry, groups) = store.groups(&view, PARTITION).await.expect("groups").expect("an entry");
+    assert_eq!((&entry, groups), (&full, BTreeMap::from([(Epoch(4), before[&Epoch(4)])])));
+    let next = in_the_end(async || write_large(&store, &view, &full, 4).await).await;
+
+    // The batch view has overtaken it: it begins anew, unless another worker was faster.
+    let full = fill_up(&store, &view, next, &[4]).await;
+    let other = store.reset(&view, PARTITION, Some(&at(1)), &fresh()).await.expect("reset");
+    assert_eq!(other, WriteOutcome::Fenced(Some(full.clone())));
+    let reset = store.reset(&view, PARTITION, Some(&full), &fresh()).await.expect("reset");
+    assert_eq!(reset, WriteOutcome::Applied);
+    let part = store.read(&view, PARTITION, Epoch(0)).await.expect("read").expect("an entry");
+    assert_eq!((part.entry, part.states), (fresh(), Vec::new()));
+    in_the_end(async || write_large(&store, &view, &fresh(), 5).await.map(drop)).await;
+}
+
+#[tokio::test]
+async fn a_removal_is_not_refused_for_lack_of_memory_where_there_is_nothing_to_remove() {
+    let server = start();
+    let (store, view) = filled(&server.url()).await;
+    let next = Entry { position: ReaderPosition { epoch: Epoch(5), ..at(2).position }, floor: Epoch(1), ..at(2) };
+    let applied = store.write(&view, PARTITION, &at(1), &next, &[state(5, "a")]).await.expect("write");
+    assert_eq!(applied, WriteOutcome::Applied);
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).expect("set");
+    // A removal that failed would keep those behind it waiting, which may have something to remove.
+    store.remove_below(&view, PARTITION, Epoch(3)).await.expect("removed");
+    let part = store.read(&view, PARTITION, Epoch(0)).await.expect("read").expect("an entry");
+    assert_eq!((part.entry, part.states), (Entry { floor: Epoch(3), ..next }, vec![state(5, "a")]));
 }
 
 #[tokio::test]
