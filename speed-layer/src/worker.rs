@@ -59,7 +59,8 @@ pub struct SpeedLimits {
     pub removal_grace: Duration,
     /// Pause of a view that failed, and of a worker whose whole step failed; it doubles with each failure in a row.
     pub retry_pause_min: Duration,
-    /// The longest such pause.
+    /// The longest such pause. A store that is back lets a single call through first and refuses those that come at the same time
+    /// ([`crate::RedisLimits::breaker_period`]): a pause that were much longer would leave whoever was refused behind.
     pub retry_pause_max: Duration,
 }
 
@@ -74,7 +75,7 @@ impl Default for SpeedLimits {
             hand_over_interval: Duration::from_secs(1),
             removal_grace: Duration::from_secs(60),
             retry_pause_min: Duration::from_millis(100),
-            retry_pause_max: Duration::from_secs(5),
+            retry_pause_max: Duration::from_secs(1),
         }
     }
 }

@@ -1,16 +1,21 @@
 //! One view fails, the others go on; and what was damaged or decoded differently is put right from the master dataset.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
+use riomar_event_log::Clock;
 use riomar_infra::RedisServer;
 use riomar_schemas::{Epoch, Offset, View, state_codec::EncodedState};
 
 use super::{
-    super::{RebuildReason, SpeedError, SpeedWorker, WorkerStep},
+    super::{RebuildReason, SpeedError, SpeedLimits, SpeedWorker, WorkerStep},
     world::{PARTITION, World, Written, in_redis},
 };
 use crate::{
     memory::MemoryStore,
+    redis_store::RedisLimits,
     store::{RealtimeStore, StoreError},
 };
 
@@ -79,6 +84,40 @@ async fn a_view_that_keeps_failing_pauses_and_the_others_go_on() {
     world.clock.advance(world.limits.retry_pause_min);
     assert_eq!(step(&mut worker).await.events_folded, 3);
     world.check("at the end").await;
+}
+
+#[tokio::test]
+async fn all_views_go_on_soon_after_a_store_that_was_away_for_long_is_back() {
+    const TICK: Duration = Duration::from_millis(50);
+    let mut world = World::in_memory().await;
+    let paces = SpeedLimits::default();
+    (world.limits.retry_pause_min, world.limits.retry_pause_max) = (paces.retry_pause_min, paces.retry_pause_max);
+    world.hits(3, 3).await;
+    let mut worker = world.worker();
+    step(&mut worker).await;
+    world.hits(3, 3).await;
+    // A failed step is what happens here: its views are paused.
+    let tick = async |worker: &mut SpeedWorker| {
+        world.clock.advance(TICK);
+        let _ = worker.step(Duration::ZERO).await;
+    };
+    world.store.fail(100);
+    for _ in 0..600 {
+        tick(&mut worker).await;
+    }
+    // It is back, and lets one call through: the views that come with it are refused once more, as if it were still away.
+    let back_ms = world.clock.now_ms();
+    let tried = world.store.calls.load(Ordering::SeqCst) + world.views.len() as u64;
+    while world.store.calls.load(Ordering::SeqCst) < tried {
+        tick(&mut worker).await;
+    }
+    world.store.fail(0);
+    while offset(&world, &world.views[0]).await.min(offset(&world, &world.views[1]).await) < world.end() {
+        tick(&mut worker).await;
+    }
+    let away = Duration::from_millis((world.clock.now_ms() - back_ms).unsigned_abs());
+    let period = RedisLimits::default().breaker_period;
+    assert!(away <= period * 2 + TICK * 4, "the views go on {away:?} after the store is back, which probes every {period:?}");
 }
 
 /// Overwrites the states of a view by bytes that are none.
