@@ -37,74 +37,58 @@ pub enum Decision {
     Rebuild(RebuildReason),
 }
 
-/// Why a view's partition is rebuilt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RebuildReason {
+/// The reasons, each with its label in metrics and its text: one table, so that none is left out of [`RebuildReason::ALL`].
+macro_rules! rebuild_reasons {
+    ($($(#[$documentation:meta])+ $reason:ident: $label:literal, $text:literal;)+) => {
+        /// Why a view's partition is rebuilt.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum RebuildReason {
+            $($(#[$documentation])+ $reason,)+
+        }
+
+        impl RebuildReason {
+            /// All reasons.
+            pub(super) const ALL: &[Self] = &[$(Self::$reason),+];
+
+            /// Its name as a label of metrics.
+            #[must_use]
+            pub fn label(self) -> &'static str {
+                match self {
+                    $(Self::$reason => $label,)+
+                }
+            }
+        }
+
+        impl fmt::Display for RebuildReason {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Self::$reason => $text,)+
+                })
+            }
+        }
+    };
+}
+
+rebuild_reasons! {
     /// The store has no entry, and the log nothing to fold: the view begins here.
-    NothingYet,
+    NothingYet: "nothing_yet", "there is nothing to fold yet";
     /// The store has no entry, and this worker never saw one: the view is new, or it was lost before.
-    NoEntry,
+    NoEntry: "no_entry", "the store has no entry";
     /// The store no longer has the entry that this worker saw: Redis was emptied, or it evicted or lost a part of it.
-    Lost,
+    Lost: "lost", "the store has lost its entry, or a part of its states";
     /// The store holds bytes that are no states of the view.
-    Damaged,
+    Damaged: "damaged", "its states are damaged";
     /// The states begin behind the current cut, so the events between are in neither layer.
-    StartsAfterCut,
+    StartsAfterCut: "starts_after_cut", "its states begin behind the current cut";
     /// Epochs that the current generation does not cover have been removed.
-    LacksEpochs,
+    LacksEpochs: "lacks_epochs", "epochs that are still needed were removed";
     /// The current generation covers more than has been folded: the rest of those epochs need not be.
-    BehindCut,
+    BehindCut: "behind_cut", "the batch view has overtaken it";
     /// The log ends before the entry's position: the entry is of another log's life.
-    AheadOfLog,
+    AheadOfLog: "ahead_of_log", "its position is behind the end of the log";
     /// The states hold events that the log lost before they landed: their loss was accepted, so they are no longer the stream's. Or they
     /// were folded knowing of a loss that this master dataset does not know of.
-    HoldsLost,
-}
-
-impl RebuildReason {
-    /// All reasons.
-    pub(super) const ALL: [Self; 8] = [
-        Self::NothingYet,
-        Self::NoEntry,
-        Self::Lost,
-        Self::Damaged,
-        Self::StartsAfterCut,
-        Self::LacksEpochs,
-        Self::BehindCut,
-        Self::AheadOfLog,
-    ];
-
-    /// Its name as a label of metrics.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::NothingYet => "nothing_yet",
-            Self::NoEntry => "no_entry",
-            Self::Lost => "lost",
-            Self::Damaged => "damaged",
-            Self::StartsAfterCut => "starts_after_cut",
-            Self::LacksEpochs => "lacks_epochs",
-            Self::BehindCut => "behind_cut",
-            Self::AheadOfLog => "ahead_of_log",
-            Self::HoldsLost => "holds_lost",
-        }
-    }
-}
-
-impl fmt::Display for RebuildReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NothingYet => "there is nothing to fold yet",
-            Self::NoEntry => "the store has no entry",
-            Self::Lost => "the store has lost its entry, or a part of its states",
-            Self::Damaged => "its states are damaged",
-            Self::StartsAfterCut => "its states begin behind the current cut",
-            Self::LacksEpochs => "epochs that are still needed were removed",
-            Self::BehindCut => "the batch view has overtaken it",
-            Self::AheadOfLog => "its position is behind the end of the log",
-            Self::HoldsLost => "it holds events whose loss was accepted",
-        })
-    }
+    HoldsLost: "holds_lost", "it holds events whose loss was accepted";
 }
 
 /// Decides.
@@ -215,6 +199,16 @@ mod tests {
             let of_damaged = if entry.is_some() { Rebuild(RebuildReason::Damaged) } else { expected };
             assert_eq!(decide(&Observed { damaged: true, ..observed }), of_damaged, "damaged, in case {number}");
         }
+    }
+
+    #[test]
+    fn every_reason_is_listed_under_a_label_of_its_own() {
+        let labels: Vec<_> = RebuildReason::ALL.iter().map(|reason| reason.label()).collect();
+        let mut different = labels.clone();
+        different.sort_unstable();
+        different.dedup();
+        assert_eq!((labels.len(), different.len()), (9, 9), "{labels:?}");
+        assert!(labels.contains(&"holds_lost"), "{labels:?}");
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub(super) fn begin(parts: &SpeedParts) {
         count_folded(parts, view.name(), 0);
         count_fenced(parts, view.name(), 0);
         for reason in RebuildReason::ALL {
-            count_rebuilt(parts, view.name(), reason, 0);
+            count_rebuilt(parts, view.name(), *reason, 0);
         }
     }
 }
