@@ -9,7 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::{
     RebuildReason, SpeedError, SpeedWorker, WorkerStep,
-    incidents::{Incidents, Told},
+    incidents::{Failure, Incidents, Outages, Told},
     metrics,
 };
 
@@ -17,7 +17,8 @@ use super::{
 /// one that no view needs has none. A worker whose partition is taken away is dropped, in the middle of a step too, which loses
 /// nothing: whoever works on the partition now begins at its stored position, and fences this one.
 ///
-/// Failures are retried for ever, with growing pauses, and logged once when they begin and once when they end.
+/// Failures are retried for ever, with growing pauses, and logged once when they begin and once when they end; a service that is away
+/// is so for all workers.
 ///
 /// # Errors
 /// [`SpeedError::Ended`] when a worker's task ended of itself; the others are stopped.
@@ -28,6 +29,7 @@ pub async fn run(
 ) -> Result<(), SpeedError> {
     let shutdown = shutdown.boxed().shared();
     let mut tasks = JoinSet::new();
+    let outages = Outages::default();
     let mut running: BTreeMap<(Name, PartitionId), Option<AbortHandle>> = BTreeMap::new();
     loop {
         let wanted = membership.share();
@@ -40,7 +42,8 @@ pub async fn run(
         });
         for partition in wanted {
             running.entry(partition).or_insert_with_key(|(stream, partition)| {
-                open(stream, *partition).map(|worker| tasks.spawn(run_one(worker, shutdown.clone())))
+                open(stream, *partition)
+                    .map(|worker| tasks.spawn(run_one(worker, Incidents::new(outages.clone()), shutdown.clone())))
             });
         }
         tokio::select! {
@@ -61,11 +64,10 @@ pub async fn run(
     }
 }
 
-async fn run_one(mut worker: SpeedWorker, shutdown: Shared<impl Future<Output = ()>>) {
+async fn run_one(mut worker: SpeedWorker, mut incidents: Incidents, shutdown: Shared<impl Future<Output = ()>>) {
     let clock = worker.parts.clock.clone();
     metrics::begin(&worker.parts);
     let _working = worker.parts.activity.begin(worker.stream(), worker.partition());
-    let mut incidents = Incidents::default();
     let mut retry_pause = worker.parts.limits.retry_pause_min;
     loop {
         let limits = worker.parts.limits;
@@ -79,14 +81,14 @@ async fn run_one(mut worker: SpeedWorker, shutdown: Shared<impl Future<Output = 
             Ok(step) if step.paused.len() == worker.lanes.len() => limits.batch_pause,
             Ok(step) => {
                 tell_step(&worker, &step);
-                let failed = step.failed.iter().map(|(view, error)| (Some(view.clone()), error.to_string()));
+                let failed = step.failed.iter().map(|(view, error)| Failure::new(Some(view.clone()), error));
                 tell(&worker, incidents.observe(clock.now_ms(), failed, &step.paused));
                 retry_pause = limits.retry_pause_min;
                 let full = step.records as usize >= limits.batch_records_max;
                 if full { Duration::ZERO } else { limits.batch_pause }
             }
             Err(error) => {
-                tell(&worker, incidents.observe(clock.now_ms(), [(None, error.to_string())], &[]));
+                tell(&worker, incidents.observe(clock.now_ms(), [Failure::new(None, &error)], &[]));
                 let pause = retry_pause;
                 retry_pause = (retry_pause * 2).min(limits.retry_pause_max);
                 pause
