@@ -133,23 +133,19 @@ impl Lane {
     ) -> Result<(), SpeedError> {
         for _ in 0..SETTLE_ATTEMPTS_MAX {
             let now_ms = parts.clock.now_ms();
-            let mut known = self.known.take();
-            let mut log_end = None;
-            if known.is_some() {
-                if !self.hand_over_is_due(parts, now_ms) {
-                    self.known = known;
-                    break;
-                }
-                // The store is looked at as well: one that was emptied is noticed without a new event.
-                known = self.load(parts).await?;
-            } else {
-                known = self.load(parts).await?;
-                log_end = Some(self.log_end(parts).await?);
+            let before = self.known.take();
+            if before.is_some() && !self.hand_over_is_due(parts, now_ms) {
+                self.known = before;
+                break;
             }
+            // The store is looked at in any case: one that was emptied is noticed without a new event.
+            let known = self.load(parts).await?;
+            let log_end = if before.is_some() { None } else { Some(self.log_end(parts).await?) };
             let (hand_over, losses) = match (self.history(parts).await, self.hand_over.take()) {
                 (Ok((hand_over, losses)), last) => (self.saw(parts, now_ms, hand_over, last), losses),
-                // The entry was in line with the last one, and still is.
-                (Err(e), Some(last)) if log_end.is_none() => {
+                // The entry was in line with the last one, and folding further does not change that. One that came back from a copy, or
+                // that somebody began anew, cannot be decided about now.
+                (Err(e), Some(last)) if went_on(before.as_ref(), known.as_ref()) => {
                     self.hand_over_seen_ms = now_ms;
                     self.hand_over_failure = Some(e.to_string());
                     (self.hand_over, self.known) = (Some(last), known);
@@ -256,4 +252,10 @@ impl Lane {
         }
         Ok(())
     }
+}
+
+/// Whether what the store holds is what was known, or that folded further.
+fn went_on(before: Option<&Known>, now: Option<&Known>) -> bool {
+    let (Some(Known { entry: before, .. }), Some(Known { entry: now, .. })) = (before, now) else { return false };
+    now.start == before.start && now.position.offset >= before.position.offset && now.lost >= before.lost
 }

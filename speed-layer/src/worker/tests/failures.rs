@@ -202,3 +202,31 @@ async fn c3_c7_a_rebuild_folds_the_rows_that_landed_and_not_what_their_records_d
     assert_eq!(world.entry(&world.views[0]).await.expect("entry").start, Epoch(1));
     world.check("from the hand-over").await;
 }
+
+#[tokio::test]
+async fn an_entry_that_came_back_from_a_copy_waits_for_its_hand_over() {
+    let mut world = World::in_memory().await;
+    let mut worker = world.worker();
+    world.hits(4, 2).await;
+    world.catch_up(&mut worker).await;
+    let (restored, well) = (world.views[0].clone(), world.views[1].clone());
+    let copy = world.store.read(&restored, PARTITION, Epoch(0)).await.expect("read").expect("entry");
+    world.hits(4, 2).await;
+    world.catch_up(&mut worker).await;
+
+    world.history.past().unavailable = true;
+    let newer = world.entry(&restored).await.expect("entry");
+    world.store.reset(&restored, PARTITION, Some(&newer), &copy.entry).await.expect("reset");
+    world.store.write(&restored, PARTITION, &copy.entry, &copy.entry, &copy.states).await.expect("written");
+    world.hits(4, 2).await;
+    for _ in 0..3 {
+        let waiting = step(&mut worker).await;
+        assert!(waiting.failed.iter().any(|(view, _)| view == restored.name()), "{waiting:?}");
+    }
+    assert_eq!(world.entry(&restored).await, Some(copy.entry), "nobody knows whether it is of any use");
+    assert_eq!(offset(&world, &well).await, world.end(), "one that only went on is in line with its hand-over");
+
+    world.history.past().unavailable = false;
+    world.catch_up(&mut worker).await;
+    world.check("at the end").await;
+}
