@@ -21,6 +21,7 @@ pub struct Behind {
 struct Workers {
     count: u32,
     behind: Option<Behind>,
+    write_failure: Option<String>,
 }
 
 type Key = (Name, PartitionId);
@@ -37,6 +38,12 @@ impl Activity {
         all.iter().map(|((stream, partition), workers)| (stream.clone(), *partition, workers.behind)).collect()
     }
 
+    /// Why a write to the realtime store failed, where a partition is worked on and none of its writes succeeded since.
+    #[must_use]
+    pub fn write_failure(&self) -> Option<String> {
+        self.lock().values().find_map(|workers| workers.write_failure.clone())
+    }
+
     /// Notes that a worker begins; dropping what is returned, that it has ended.
     pub(crate) fn begin(&self, stream: &Name, partition: PartitionId) -> Working {
         let key = (stream.clone(), partition);
@@ -48,6 +55,13 @@ impl Activity {
     pub(crate) fn report(&self, stream: &Name, partition: PartitionId, behind: Behind) {
         if let Some(workers) = self.lock().get_mut(&(stream.clone(), partition)) {
             workers.behind = Some(behind);
+        }
+    }
+
+    /// Notes why the last write of a partition failed, or that none did, if it is worked on.
+    pub(crate) fn report_writes(&self, stream: &Name, partition: PartitionId, failure: Option<&str>) {
+        if let Some(workers) = self.lock().get_mut(&(stream.clone(), partition)) {
+            workers.write_failure = failure.map(str::to_owned);
         }
     }
 

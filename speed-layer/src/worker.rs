@@ -182,6 +182,8 @@ impl SpeedWorker {
         let step = self.read_fold_write(wait).await;
         // After a step that failed too: that is when a view falls behind.
         self.lag.report(&self.parts, &self.lanes).await;
+        let failure = self.lanes.iter().find_map(Lane::write_failure);
+        self.parts.activity.report_writes(&self.parts.stream.name, self.parts.partition, failure);
         step
     }
 

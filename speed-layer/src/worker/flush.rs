@@ -170,6 +170,7 @@ impl Lane {
         events: u64,
     ) -> Result<Flushed, SpeedError> {
         let outcome = parts.store.write(&self.view, parts.partition, &known.entry, &next, states).await;
+        self.wrote(Some(&known.entry), &outcome);
         match outcome.map_err(|e| error::store(parts, self.view.name(), e))? {
             WriteOutcome::Applied => {
                 let mut groups = known.groups;

@@ -14,7 +14,7 @@ use super::{
     decision::{Decision, Observed, decide, rebuilt},
     error,
 };
-use crate::store::{Entry, WriteOutcome};
+use crate::store::{Entry, StoreError, WriteOutcome};
 
 /// How often a reset that found another entry than it expected is decided anew in one step.
 const SETTLE_ATTEMPTS_MAX: usize = 4;
@@ -36,6 +36,8 @@ pub(super) struct Lane {
     removals: VecDeque<Removal>,
     /// The entry whose states were found damaged. Whoever finds another one in its place has nothing to rebuild.
     damaged: Option<Entry>,
+    /// The last write, where the store refused it and it was not found applied since: the entry that it expected, and why.
+    write_failure: Option<(Option<Entry>, String)>,
     /// The last pause, which the next failure doubles; zero after a success.
     pause: Duration,
     paused_until_ms: i64,
@@ -76,6 +78,7 @@ impl Lane {
             hand_over_failure: None,
             removals: VecDeque::new(),
             damaged: None,
+            write_failure: None,
             pause: Duration::ZERO,
             paused_until_ms: i64::MIN,
         }
@@ -107,6 +110,20 @@ impl Lane {
     /// Notes that the view was folded further.
     pub(super) fn went_well(&mut self) {
         self.pause = Duration::ZERO;
+    }
+
+    /// Notes how a write ended that expected this entry. One that found another entry says nothing of whether the store takes writes.
+    pub(super) fn wrote(&mut self, expected: Option<&Entry>, outcome: &Result<WriteOutcome, StoreError>) {
+        match outcome {
+            Ok(WriteOutcome::Applied) => self.write_failure = None,
+            Err(error @ StoreError::Unavailable(_)) => self.write_failure = Some((expected.cloned(), error.to_string())),
+            Ok(WriteOutcome::Fenced(_)) | Err(StoreError::Damaged(_)) => {}
+        }
+    }
+
+    /// Why the last write failed, if none succeeded since.
+    pub(super) fn write_failure(&self) -> Option<&str> {
+        self.write_failure.as_ref().map(|(_, reason)| reason.as_str())
     }
 
     /// Notes that the store has damaged states under this entry: it is rebuilt when it is settled next, if it is still there.
@@ -206,14 +223,18 @@ impl Lane {
         Ok((hand_over, parts.history.losses(&parts.stream, parts.partition).await?))
     }
 
-    async fn load(&self, parts: &SpeedParts) -> Result<Option<Known>, SpeedError> {
+    async fn load(&mut self, parts: &SpeedParts) -> Result<Option<Known>, SpeedError> {
         let found =
             parts.store.groups(&self.view, parts.partition).await.map_err(|e| error::store(parts, self.view.name(), e))?;
+        // A write whose reply was lost: there may be nothing more to write for a while.
+        let entry = found.as_ref().map(|(entry, _)| entry);
+        self.write_failure.take_if(|(expected, _)| expected.as_ref() != entry);
         Ok(found.map(|(entry, groups)| Known { entry, groups }))
     }
 
-    async fn reset(&self, parts: &SpeedParts, expected: Option<&Entry>, fresh: &Entry) -> Result<WriteOutcome, SpeedError> {
+    async fn reset(&mut self, parts: &SpeedParts, expected: Option<&Entry>, fresh: &Entry) -> Result<WriteOutcome, SpeedError> {
         let reset = parts.store.reset(&self.view, parts.partition, expected, fresh).await;
+        self.wrote(expected, &reset);
         reset.map_err(|e| error::store(parts, self.view.name(), e))
     }
 

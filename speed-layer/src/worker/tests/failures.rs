@@ -11,6 +11,7 @@ use riomar_schemas::{Epoch, Offset, View, state_codec::EncodedState};
 
 use super::{
     super::{RebuildReason, SpeedError, SpeedLimits, SpeedWorker, WorkerStep},
+    flaky::WriteFault,
     world::{PARTITION, World, Written, in_redis},
 };
 use crate::{
@@ -201,6 +202,46 @@ async fn c3_c7_a_rebuild_folds_the_rows_that_landed_and_not_what_their_records_d
     world.catch_up(&mut world.worker()).await;
     assert_eq!(world.entry(&world.views[0]).await.expect("entry").start, Epoch(1));
     world.check("from the hand-over").await;
+}
+
+#[tokio::test]
+async fn a_store_that_takes_no_writes_is_told_of_until_it_does() {
+    let mut world = World::in_memory().await;
+    let parts = world.parts();
+    let activity = parts.activity.clone();
+    let working = activity.begin(&parts.stream.name, PARTITION);
+    let mut worker = SpeedWorker::open(parts);
+    let failure = || activity.write_failure().unwrap_or_default();
+    world.hits(3, 3).await;
+    step(&mut worker).await;
+    assert_eq!(failure(), "");
+
+    world.store.fault_writes(Some(WriteFault::Refused));
+    world.hits(3, 3).await;
+    for _ in 0..3 {
+        // Every view failed.
+        let _ = worker.step(Duration::ZERO).await;
+        assert!(failure().contains("it takes no writes"), "{}", failure());
+        world.clock.advance(Duration::from_secs(3600));
+    }
+    world.store.fault_writes(None);
+    world.catch_up(&mut worker).await;
+    assert_eq!(failure(), "");
+
+    // What was applied all the same is found so, though there is nothing more to write.
+    world.store.fault_writes(Some(WriteFault::ReplyLost));
+    world.hits(3, 3).await;
+    let _ = worker.step(Duration::ZERO).await;
+    assert!(failure().contains("the reply is lost"), "{}", failure());
+    let calm = step(&mut worker).await;
+    assert_eq!((calm.records, failure().as_str()), (0, ""), "{calm:?}");
+
+    world.store.fault_writes(Some(WriteFault::Refused));
+    world.hits(3, 3).await;
+    let _ = worker.step(Duration::ZERO).await;
+    assert!(!failure().is_empty());
+    drop(working);
+    assert_eq!(failure(), "", "the partition is another process's");
 }
 
 #[tokio::test]

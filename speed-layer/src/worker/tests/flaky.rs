@@ -11,6 +11,14 @@ use riomar_schemas::{Epoch, Name, PartitionId, View, state_codec::EncodedState};
 
 use crate::store::{Entry, RealtimePart, RealtimeStore, StoreError, WriteOutcome};
 
+/// What becomes of writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteFault {
+    Refused,
+    /// They are applied, and nobody hears of it.
+    ReplyLost,
+}
+
 /// Yields around every call too, so that two workers on one thread interleave.
 #[derive(Debug)]
 pub struct FlakyStore {
@@ -19,13 +27,15 @@ pub struct FlakyStore {
     failures_percent: AtomicU32,
     /// The view whose states can neither be read nor written.
     broken: Mutex<Option<Name>>,
+    write_fault: Mutex<Option<WriteFault>>,
     pub calls: AtomicU64,
 }
 
 impl FlakyStore {
     pub fn new(inner: Arc<dyn RealtimeStore>, seed: u64) -> Self {
         let random = Mutex::new(SmallRng::seed_from_u64(seed));
-        Self { inner, random, failures_percent: AtomicU32::new(0), broken: Mutex::new(None), calls: AtomicU64::new(0) }
+        let (failures_percent, calls) = (AtomicU32::new(0), AtomicU64::new(0));
+        Self { inner, random, failures_percent, broken: Mutex::new(None), write_fault: Mutex::new(None), calls }
     }
 
     pub fn fail(&self, percent: u32) {
@@ -35,6 +45,11 @@ impl FlakyStore {
     /// From now on the states of this view, and of no other, can neither be read nor written.
     pub fn break_view(&self, view: Option<&Name>) {
         *self.broken.lock().expect("not poisoned") = view.cloned();
+    }
+
+    /// From now on this is what becomes of writes.
+    pub fn fault_writes(&self, fault: Option<WriteFault>) {
+        *self.write_fault.lock().expect("not poisoned") = fault;
     }
 
     fn check_view(&self, view: &View) -> Result<(), StoreError> {
@@ -87,7 +102,12 @@ impl RealtimeStore for FlakyStore {
         states: &[EncodedState],
     ) -> Result<WriteOutcome, StoreError> {
         self.check_view(view)?;
-        self.around(self.inner.write(view, partition, expected, next, states)).await
+        let fault = *self.write_fault.lock().expect("not poisoned");
+        if fault == Some(WriteFault::Refused) {
+            return Err(StoreError::Unavailable("it takes no writes".to_owned()));
+        }
+        let written = self.around(self.inner.write(view, partition, expected, next, states)).await;
+        if fault.is_some() { Err(StoreError::Unavailable("the reply is lost".to_owned())) } else { written }
     }
 
     async fn reset(
