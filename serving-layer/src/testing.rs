@@ -1,5 +1,7 @@
 //! What the tests of the routes stand on: all routes over a real log in a directory of its own.
 
+mod faults;
+
 use std::sync::Arc;
 
 use axum::{
@@ -29,6 +31,8 @@ use crate::{
     roles::Roles,
 };
 
+pub(crate) use self::faults::{Fault, FaultyLog, FaultyObjects, FaultyStore};
+
 /// The streams and views of the tests.
 pub(crate) const DEFINITIONS: &str = "
 CREATE TABLE page_views (
@@ -49,6 +53,10 @@ pub(crate) struct Platform {
     pub(crate) services: Arc<Services>,
     pub(crate) clock: ManualClock,
     pub(crate) log: Arc<EmbeddedLog>,
+    /// The log as the platform has it.
+    pub(crate) faulty_log: Arc<FaultyLog>,
+    pub(crate) store: Arc<FaultyStore>,
+    pub(crate) objects: Arc<FaultyObjects>,
     app: Router,
     _directory: TempDir,
 }
@@ -105,7 +113,10 @@ impl Platform {
         let directory = tempfile::tempdir().expect("a directory");
         let clock = ManualClock::new(1_700_000_000_000);
         let log = Arc::new(EmbeddedLog::open(directory.path(), Arc::new(clock.clone())).expect("a log"));
-        let shared: Arc<dyn Log> = log.clone();
+        let faulty_log = Arc::new(FaultyLog::new(log.clone()));
+        let shared: Arc<dyn Log> = faulty_log.clone();
+        let objects = others.as_ref().map_or_else(|| Arc::new(InMemory::new()) as _, |(objects, _)| Arc::clone(objects));
+        let objects = Arc::new(FaultyObjects::new(objects));
         let catalog = Catalog::parse([("test.sql", DEFINITIONS)]).expect("definitions");
         let quarantine = Quarantine::new(Arc::clone(&shared));
         for stream in catalog.streams() {
@@ -116,7 +127,7 @@ impl Platform {
         let components = BatchComponents {
             catalog: Arc::clone(&catalog),
             log: Arc::clone(&shared),
-            store: others.as_ref().map_or_else(|| Arc::new(InMemory::new()) as _, |(objects, _)| Arc::clone(objects)),
+            store: objects.clone(),
             clock: Arc::new(clock.clone()),
             runtime: Arc::clone(&runtime),
             fresh_ids: FreshIds::random(),
@@ -124,6 +135,8 @@ impl Platform {
         let config = BatchConfig { shared: others.is_some(), ..BatchConfig::default() };
         let batch = Arc::new(BatchLayer::new(components, config));
         let realtime: Arc<dyn RealtimeStore> = Arc::new(MemoryStore::default());
+        let store = Arc::new(FaultyStore::new(realtime));
+        let realtime: Arc<dyn RealtimeStore> = store.clone();
         let query = QueryEngine::new(QueryParts {
             catalog: Arc::clone(&catalog),
             log: Arc::clone(&shared),
@@ -158,7 +171,7 @@ impl Platform {
             audit_room: Default::default(),
             process,
         });
-        Self { app: app(Arc::clone(&services)), services, clock, log, _directory: directory }
+        Self { app: app(Arc::clone(&services)), services, clock, log, faulty_log, store, objects, _directory: directory }
     }
 
     /// The objects in a folder.
@@ -215,6 +228,15 @@ impl Platform {
             self.clock.advance(std::time::Duration::from_millis(50));
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Sends an event of this id to `page_views`, and publishes a generation of `traffic`.
+    pub(crate) async fn publish(&self, id: &str) {
+        let event = format!(r#"{{"event_id":"{id}","ts":"2026-11-20T10:00:00Z","path":"/","visitor":"v","status":200}}"#);
+        let json = [("content-type", "application/json")];
+        assert!(self.post("/v1/streams/page_views/events", &json, event).await.status.is_success());
+        let run = self.post("/v1/batch/runs", &json, r#"{"views":["traffic"]}"#).await;
+        self.finish_run(run.headers["location"].to_str().expect("text")).await;
     }
 
     /// The events of a stream's log as text, partition by partition.

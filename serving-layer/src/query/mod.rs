@@ -23,6 +23,7 @@ use riomar_schemas::Receipt;
 
 pub(crate) use self::snapshot::DEGRADATION_CODES;
 pub use self::{
+    audit::HandOverAudit,
     engine::{QueryEngine, QueryParts},
     error::QueryError,
 };
