@@ -29,6 +29,7 @@ use super::{
     error::QueryError,
     gate,
     merge::merge,
+    partitions::Partitions,
     rewrite::{rewrite, twin},
     snapshot::{Snapshots, ViewSnapshot},
     states::States,
@@ -47,7 +48,7 @@ const PLANNING_STACK_BYTES: usize = 64 << 20;
 pub struct QueryParts {
     /// Streams and views.
     pub catalog: Arc<Catalog>,
-    /// The log, for its partitions.
+    /// The log, for its partitions. It has the streams as the catalog declares them.
     pub log: Arc<dyn Log>,
     /// Batch views, and the master dataset.
     pub batch: Arc<BatchLayer>,
@@ -79,7 +80,8 @@ impl QueryEngine {
         let context = batch.context();
         let runtime = RuntimeEnv { memory_pool: Arc::clone(&memory), ..context.runtime.as_ref().clone() };
         let state = Arc::new(session_state(Arc::new(runtime), context.target_partitions));
-        let snapshots = Snapshots::new(Arc::clone(&batch), log, Arc::clone(&realtime), memory);
+        let partitions = Partitions::new(log, &catalog);
+        let snapshots = Snapshots::new(Arc::clone(&batch), partitions, Arc::clone(&realtime), memory);
         Self { catalog, batch, realtime, snapshots, state, turns: Arc::new(Semaphore::new(QUERIES_MAX)) }
     }
 

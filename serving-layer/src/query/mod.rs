@@ -1,7 +1,7 @@
 //! Queries: SQL over views and streams, each answer with its receipt. Knows no HTTP.
 //!
 //! [`gate`] lets one harmless query through and nothing else. [`snapshot`] reads what each view holds at one moment: it is where
-//! the batch view ends and the realtime view begins, and [`states`] counts the memory that takes. [`merge`] adds both up. [`rewrite`] turns `merge(measure)` into the view's
+//! the batch view ends and the realtime view begins, [`partitions`] tells it of which there are, and [`states`] counts the memory that takes. [`merge`] adds both up. [`rewrite`] turns `merge(measure)` into the view's
 //! own aggregates. [`engine`] puts them together under limits.
 
 mod audit;
@@ -9,6 +9,7 @@ mod engine;
 mod error;
 mod gate;
 mod merge;
+mod partitions;
 mod rewrite;
 mod snapshot;
 mod states;

@@ -19,7 +19,7 @@ use chrono::{DateTime, SecondsFormat};
 use datafusion::execution::memory_pool::MemoryPool;
 use futures::future::{try_join, try_join_all};
 use riomar_batch_layer::{BatchLayer, losses::LOSSES_SEEN_MAX_MS, master::MasterSnapshot};
-use riomar_event_log::{Log, Loss};
+use riomar_event_log::Loss;
 use riomar_schemas::{
     Epoch, GenerationManifest, HandOver, Offset, PartitionId, View,
     receipt::{Degradation, ViewReceipt},
@@ -28,6 +28,7 @@ use riomar_speed_layer::{Entry, RealtimeStore};
 
 use super::{
     error::QueryError,
+    partitions::Partitions,
     states::{self, States},
 };
 
@@ -145,7 +146,7 @@ struct Seen {
 #[derive(Debug, Clone)]
 pub(super) struct Snapshots {
     batch: Arc<BatchLayer>,
-    log: Arc<dyn Log>,
+    partitions: Partitions,
     realtime: Arc<dyn RealtimeStore>,
     /// What queries share.
     pub(super) memory: Arc<dyn MemoryPool>,
@@ -156,24 +157,24 @@ pub(super) struct Snapshots {
 impl Snapshots {
     pub(super) fn new(
         batch: Arc<BatchLayer>,
-        log: Arc<dyn Log>,
+        partitions: Partitions,
         realtime: Arc<dyn RealtimeStore>,
         memory: Arc<dyn MemoryPool>,
     ) -> Self {
-        Self { batch, log, realtime, memory, reached: Arc::default() }
+        Self { batch, partitions, realtime, memory, reached: Arc::default() }
     }
 
     /// Reads hand-over and realtime entries until they fit together.
     pub(super) async fn take(&self, view: &Arc<View>) -> Result<ViewSnapshot, QueryError> {
         let stream = view.stream();
-        let count = self.log.partitions(&stream.name).await?;
-        let partitions: Vec<_> = (0..count).map(PartitionId).collect();
+        let count = self.partitions.count(&stream.name).await;
         let history = self.batch.history();
-        let first_epochs = try_join_all(partitions.iter().map(|partition| history.first_epoch(stream, *partition))).await?;
         let mut seen_ahead: Option<u64> = None;
         for _ in 0..ATTEMPTS_MAX {
             let generation = self.batch.generations().current(view).await?;
             let hand_over = generation.as_deref().map(HandOver::from).unwrap_or_default();
+            let partitions = all_partitions(count, &hand_over);
+            let first_epochs = try_join_all(partitions.iter().map(|partition| history.first_epoch(stream, *partition))).await?;
             let counted = self.losses(view, generation.as_deref(), seen_ahead.is_some());
             let (counted, parts) = try_join(counted, self.read(view, &partitions, hand_over.cut)).await?;
             let read_again = seen_ahead == Some(hand_over.generation);
@@ -301,6 +302,12 @@ impl Snapshots {
         *highest = through.max(*highest);
         through < *highest
     }
+}
+
+/// So many partitions, and those that the generation covers beside them: whatever an answer holds events of is in its receipt.
+fn all_partitions(count: u32, hand_over: &HandOver) -> Vec<PartitionId> {
+    let covered = hand_over.positions.keys().copied();
+    (0..count).map(PartitionId).chain(covered.filter(|partition| partition.0 >= count)).collect()
 }
 
 /// Notes what one partition lacks. Partitions that lack the same are told together.
