@@ -23,7 +23,7 @@ use object_store::ObjectStore;
 use riomar_batch_layer::{BatchComponents, BatchError, BatchLayer, landing::Landing};
 use riomar_event_log::{Clock, Log, quarantine::Quarantine};
 use riomar_schemas::{Catalog, Name, PartitionId, session::session_state};
-use riomar_serving_layer::{self as serving, AppState};
+use riomar_serving_layer::{self as serving, AppState, probes::WriteHealth};
 use riomar_speed_layer::{Activity, RealtimeStore, SpeedParts, SpeedWorker};
 use tokio::sync::Mutex;
 
@@ -92,7 +92,8 @@ impl Platform {
         // First of all: what is recorded before goes nowhere.
         let recorder = wiring::recorder(&*clock)?;
         let log: Arc<dyn Log> = Arc::new(MeteredLog::new(log));
-        let objects: Arc<dyn ObjectStore> = Arc::new(MeteredObjects::new(objects));
+        let object_writes = WriteHealth::default();
+        let objects: Arc<dyn ObjectStore> = Arc::new(MeteredObjects::new(objects, object_writes.clone()));
         let realtime: Arc<dyn RealtimeStore> = Arc::new(MeteredRealtime::new(realtime));
         let quarantine = Quarantine::new(Arc::clone(&log));
         for stream in catalog.streams() {
@@ -118,7 +119,7 @@ impl Platform {
         }
         let layers = Layers { catalog, log, realtime, clock, settings, batch, activity: Activity::default() };
         Ok(Self {
-            services: wiring::services(&layers, quarantine, recorder),
+            services: wiring::services(&layers, quarantine, object_writes, recorder),
             landings: Mutex::new(layers.landings()),
             workers: Mutex::new(layers.workers().await?),
             layers,

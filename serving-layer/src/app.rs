@@ -20,7 +20,7 @@ use crate::{
     audit::{self, AuditRoom},
     ingestion::{self, Budget, IngestionLimits},
     losses, metrics, openapi,
-    probes::{self, AppendHealth},
+    probes::{self, AppendHealth, Incidents, WriteHealth},
     problem::ApiError,
     problem_types,
     processes::{self, ThisProcess},
@@ -69,6 +69,10 @@ pub struct Services {
     pub audit_room: AuditRoom,
     /// Whether the last append succeeded.
     pub append_health: AppendHealth,
+    /// Whether the object store takes what this process writes.
+    pub object_writes: WriteHealth,
+    /// What probes found away.
+    pub incidents: Incidents,
     /// What the others of the deployment hear of this process.
     pub process: ThisProcess,
 }

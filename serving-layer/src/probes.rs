@@ -2,10 +2,22 @@
 //!
 //! Alive: the process answers. Ready: it can do the durable work of its roles. A process that ingests is ready while it can make
 //! events durable, whatever else is away: answers say what they lack. Without ingestion, `batch` needs the log, with all that has not
-//! landed, and the master datasets, `speed` the realtime store as well, and `serve` the master datasets. What is away and not needed is listed as degraded.
+//! landed, and the master datasets, `speed` the realtime store as well, and `serve` the master datasets. What is away and not needed is
+//! listed as degraded.
+//!
+//! Whether a store takes writes, the writes of the process itself tell: those of `batch` to the object store, those of `speed` to the
+//! realtime store. Both try again by themselves, so the last failure counts until a write succeeds. After a failed append nobody may
+//! try again, if no request is sent here; so it counts for a few seconds.
+
+mod incidents;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,11 +28,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures::join;
 use riomar_event_log::LogError;
 use riomar_schemas::PartitionId;
+use riomar_speed_layer::StoreError;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+pub use self::incidents::Incidents;
 use crate::{
     app::{AppState, Services},
     roles::{Role, Roles},
@@ -57,6 +72,28 @@ impl AppendHealth {
 
     fn is_healthy(&self, now_ms: i64) -> bool {
         now_ms.saturating_sub(self.failed_at_ms.load(Ordering::Relaxed)) >= UNREADY_AFTER_FAILURE_MS
+    }
+}
+
+/// Why the last write to a store failed, if none succeeded since. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct WriteHealth(Arc<Mutex<Option<String>>>);
+
+impl WriteHealth {
+    /// Notes that a write succeeded.
+    pub fn succeeded(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Notes why a write failed.
+    pub fn failed(&self, cause: impl std::fmt::Display) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause.to_string());
+    }
+
+    /// Why the last write failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -111,14 +148,16 @@ impl Readiness {
     }
 }
 
-/// Looks at all that the process depends on. Takes a few seconds where nothing answers.
+/// Looks at all that the process depends on, at once: whoever asks does not wait for one after the other. Takes
+/// [`CHECK_SECONDS_MAX`] where nothing answers.
 pub(crate) async fn readiness(services: &Services) -> Readiness {
-    let mut checks = vec![check_log(services).await];
-    checks.extend(check_masters(services).await);
-    if services.roles.has(Role::Batch) {
-        checks.extend(check_landings(services).await);
-    }
-    checks.push(check_realtime(services).await);
+    let (log, masters, landings, realtime) =
+        join!(check_log(services), check_masters(services), check_landings(services), check_realtime(services));
+    let mut checks = vec![log];
+    checks.extend(masters);
+    checks.extend(check_object_writes(services));
+    checks.extend(landings);
+    checks.push(realtime);
     let ready = checks.iter().all(|check| check.ok || !check.required);
     let status = match (ready, checks.iter().all(|check| check.ok)) {
         (true, true) => "ready",
@@ -130,11 +169,7 @@ pub(crate) async fn readiness(services: &Services) -> Readiness {
 
 async fn get_readyz(State(state): State<AppState>) -> Response {
     let readiness = readiness(&state).await;
-    for Check { name, cause, .. } in &readiness.checks {
-        if let Some(cause) = cause {
-            tracing::warn!(check = name, cause, "not all that this process depends on is there");
-        }
-    }
+    state.incidents.observe(&readiness.checks, state.clock.now_ms());
     let code = if readiness.status == UNREADY { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     // Not a problem document: a probe reads the checks.
     let mut response = (code, Json(readiness)).into_response();
@@ -189,8 +224,19 @@ async fn check_masters(services: &Services) -> Vec<Check> {
     futures::future::join_all(checks).await
 }
 
-/// Whether the log still has what is to land. Where that cannot be told, the checks before say so.
+/// Whether the object store takes what the batch layer writes.
+fn check_object_writes(services: &Services) -> Option<Check> {
+    let meaning = "it takes no writes: nothing lands, and no generation is published";
+    let required = !services.roles.has(Role::Ingest);
+    let check = || Check::new("object store".to_owned(), required, services.object_writes.failure().map_or(Ok(()), Err), meaning);
+    services.roles.has(Role::Batch).then(check)
+}
+
+/// Whether the log still has what is to land. Where that cannot be told, other checks say so.
 async fn check_landings(services: &Services) -> Vec<Check> {
+    if !services.roles.has(Role::Batch) {
+        return Vec::new();
+    }
     let checks = services.catalog.streams().map(async |stream| {
         let time_out = services.clock.sleep(Duration::from_secs(CHECK_SECONDS_MAX));
         let lost = tokio::select! {
@@ -205,10 +251,18 @@ async fn check_landings(services: &Services) -> Vec<Check> {
 }
 
 async fn check_realtime(services: &Services) -> Check {
-    let outcome = match services.catalog.views().next() {
-        Some(view) => in_time(services, services.realtime.entry(view, PartitionId(0))).await,
-        None => Ok(()),
+    let entry = async {
+        let Some(view) = services.catalog.views().next() else { return Ok(()) };
+        match services.realtime.entry(view, PartitionId(0)).await {
+            // It answers, and the speed layer rebuilds or tells of what it holds.
+            Ok(_) | Err(StoreError::Damaged(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    };
+    let (outcome, meaning) = match (in_time(services, entry).await, services.process.speed.write_failure()) {
+        (Ok(()), Some(cause)) => (Err(cause), "it takes no writes: realtime views grow older"),
+        (outcome, _) => (outcome, "it does not answer: answers lack what is behind the last cut"),
     };
     let [.., required] = needs(&services.roles);
-    Check::new("realtime store".to_owned(), required, outcome, "it does not answer: answers lack what is behind the last cut")
+    Check::new("realtime store".to_owned(), required, outcome, meaning)
 }

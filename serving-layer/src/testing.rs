@@ -168,6 +168,8 @@ impl Platform {
             request_ids: RequestIds::new(7),
             counters: Default::default(),
             append_health: Default::default(),
+            object_writes: Default::default(),
+            incidents: Default::default(),
             audit_room: Default::default(),
             process,
         });

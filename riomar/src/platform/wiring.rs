@@ -12,7 +12,7 @@ use riomar_serving_layer::{
     audit::AuditRoom,
     ingestion::Budget,
     metrics::{describe, prometheus},
-    probes::AppendHealth,
+    probes::{AppendHealth, Incidents, WriteHealth},
     processes::ThisProcess,
     query::{QueryEngine, QueryParts},
     requests::RequestIds,
@@ -22,7 +22,7 @@ use riomar_speed_layer::worker;
 use super::{Layers, PlatformError, vitals};
 
 /// What the HTTP application stands on.
-pub fn services(layers: &Layers, quarantine: Quarantine, metrics: PrometheusHandle) -> AppState {
+pub fn services(layers: &Layers, quarantine: Quarantine, object_writes: WriteHealth, metrics: PrometheusHandle) -> AppState {
     let Layers { catalog, log, realtime, clock, settings, batch, activity } = layers.clone();
     let id = settings.fresh_ids.next();
     let process = ThisProcess {
@@ -57,6 +57,8 @@ pub fn services(layers: &Layers, quarantine: Quarantine, metrics: PrometheusHand
         counters: Counters::default(),
         audit_room: AuditRoom::default(),
         append_health: AppendHealth::default(),
+        object_writes,
+        incidents: Incidents::default(),
         process,
     })
 }

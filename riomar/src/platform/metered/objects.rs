@@ -1,4 +1,4 @@
-//! The object store seam, with its errors counted.
+//! The object store seam, with its errors counted and the outcome of the last write noted.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -9,6 +9,7 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart, path::Path,
 };
+use riomar_serving_layer::probes::WriteHealth;
 
 use super::Errors;
 
@@ -22,13 +23,14 @@ pub(super) const ERRORS: Errors = Errors {
 #[derive(Debug)]
 pub(in crate::platform) struct MeteredObjects {
     inner: Arc<dyn ObjectStore>,
+    writes: WriteHealth,
 }
 
 impl MeteredObjects {
-    /// Stands before `inner`.
-    pub(in crate::platform) fn new(inner: Arc<dyn ObjectStore>) -> Self {
+    /// Stands before `inner`, and notes in `writes` how its writes end.
+    pub(in crate::platform) fn new(inner: Arc<dyn ObjectStore>, writes: WriteHealth) -> Self {
         ERRORS.begin();
-        Self { inner }
+        Self { inner, writes }
     }
 }
 
@@ -52,6 +54,17 @@ fn count(operation: &'static str, error: &Error) {
     ERRORS.count(operation, kind(error));
 }
 
+/// Notes how a write ended.
+fn written<T>(writes: &WriteHealth, outcome: Result<T>) -> Result<T> {
+    match &outcome {
+        Ok(_) => writes.succeeded(),
+        Err(error) if kind(error).is_some() => writes.failed(error),
+        // That it is there already says nothing of whether another could be written.
+        Err(_) => {}
+    }
+    outcome
+}
+
 fn counted<T>(operation: &'static str, outcome: Result<T>) -> Result<T> {
     outcome.inspect_err(|error| count(operation, error))
 }
@@ -67,12 +80,12 @@ fn counted_stream<T: Send + 'static>(
 #[async_trait]
 impl ObjectStore for MeteredObjects {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        counted("put", self.inner.put_opts(location, payload, options).await)
+        written(&self.writes, counted("put", self.inner.put_opts(location, payload, options).await))
     }
 
     async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        let inner = counted("multipart", self.inner.put_multipart_opts(location, options).await)?;
-        Ok(Box::new(MeteredUpload { inner }))
+        let inner = written(&self.writes, counted("multipart", self.inner.put_multipart_opts(location, options).await))?;
+        Ok(Box::new(MeteredUpload { inner, writes: self.writes.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -118,17 +131,18 @@ impl ObjectStore for MeteredObjects {
 #[derive(Debug)]
 struct MeteredUpload {
     inner: Box<dyn MultipartUpload>,
+    writes: WriteHealth,
 }
 
 #[async_trait]
 impl MultipartUpload for MeteredUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        let part = self.inner.put_part(data);
-        Box::pin(async move { counted("multipart", part.await) })
+        let (part, writes) = (self.inner.put_part(data), self.writes.clone());
+        Box::pin(async move { written(&writes, counted("multipart", part.await)) })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        counted("multipart", self.inner.complete().await)
+        written(&self.writes, counted("multipart", self.inner.complete().await))
     }
 
     async fn abort(&mut self) -> Result<()> {

@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion, memory::InMemory};
 use riomar_event_log::{EmbeddedLog, Log, ReadLimit, SystemClock};
 use riomar_schemas::{Epoch, Name, Offset, PartitionId, View, record::RecordBody, state_codec::EncodedState};
+use riomar_serving_layer::probes::WriteHealth;
 use riomar_speed_layer::{Entry, MemoryStore, RealtimePart, RealtimeStore, StoreError, WriteOutcome};
 
 use super::*;
@@ -41,7 +42,8 @@ async fn a_metered_log_is_a_log() {
 
 #[tokio::test]
 async fn a_metered_object_store_is_an_object_store() {
-    riomar_batch_layer::conformance::check(Arc::new(MeteredObjects::new(Arc::new(InMemory::new())))).await;
+    riomar_batch_layer::conformance::check(Arc::new(MeteredObjects::new(Arc::new(InMemory::new()), WriteHealth::default())))
+        .await;
 }
 
 #[tokio::test]
@@ -77,7 +79,8 @@ async fn what_the_log_does_not_do_is_counted() {
 async fn what_the_object_store_does_not_do_is_counted() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let _recording = metrics::set_default_local_recorder(&recorder);
-    let store = MeteredObjects::new(Arc::new(InMemory::new()));
+    let writes = WriteHealth::default();
+    let store = MeteredObjects::new(Arc::new(InMemory::new()), writes.clone());
     let path = object_store::path::Path::from("a");
     let put = async |mode| store.put_opts(&path, "1".into(), PutOptions::from(mode)).await;
     store.get(&path).await.expect_err("it is not there");
@@ -86,8 +89,13 @@ async fn what_the_object_store_does_not_do_is_counted() {
     let version = |e_tag: Option<&str>| PutMode::Update(UpdateVersion { e_tag: e_tag.map(str::to_owned), version: None });
     put(version(Some("another"))).await.expect_err("it is another version");
     assert_eq!(risen(&recorder.handle(), objects::ERRORS.name), Vec::<String>::new(), "answers are no errors");
+    assert_eq!(writes.failure(), None);
     put(version(None)).await.expect_err("the store cannot do that");
+    put(PutMode::Create).await.expect_err("it is there");
+    assert!(writes.failure().is_some(), "until a write succeeds");
     assert_eq!(risen(&recorder.handle(), objects::ERRORS.name), [r#"{operation="put",kind="unavailable"} 1"#]);
+    put(PutMode::Overwrite).await.expect("written");
+    assert_eq!(writes.failure(), None);
 }
 
 /// A store that is down, and holds damaged states.
