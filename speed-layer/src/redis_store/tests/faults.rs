@@ -96,9 +96,7 @@ async fn without_memory_a_write_changes_nothing() {
     assert_eq!(applied, WriteOutcome::Applied);
 }
 
-/// Memory that states may fill in the tests, beside what Redis takes for itself.
-const ROOM_BYTES: usize = 4 << 20;
-/// Bytes of one state that fills it.
+/// Bytes of a state that takes some memory.
 const LARGE_BYTES: usize = 64 << 10;
 
 /// One write further, with a large state in this epoch.
@@ -112,44 +110,40 @@ async fn write_large(store: &RedisStore, view: &View, from: &Entry, epoch: u64) 
     }
 }
 
-/// Writes on from `from`, sixteen states in each of these epochs and all others in the last, until Redis has no memory left.
-async fn fill_up(store: &RedisStore, view: &View, mut from: Entry, epochs: &[u64]) -> Entry {
-    for number in 0..2 * ROOM_BYTES / LARGE_BYTES {
-        match write_large(store, view, &from, epochs[(number / 16).min(epochs.len() - 1)]).await {
-            Ok(next) => from = next,
-            refused => {
-                assert_unavailable(refused, "it has no memory left");
-                return from;
-            }
-        }
-    }
-    panic!("more fits than there is room");
+/// Leaves Redis with less memory than it has taken, by a few states.
+async fn leave_no_memory(server: &RedisServer, store: &RedisStore, view: &View, from: &Entry) {
+    let used = server.command(&["INFO", "memory"]).expect("info");
+    let used = used.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("a line");
+    let max = used.parse::<usize>().expect("a number") - 4 * LARGE_BYTES;
+    server.command(&["CONFIG", "SET", "maxmemory", &max.to_string()]).expect("set");
+    assert_unavailable(write_large(store, view, from, from.position.epoch.0).await, "it has no memory left");
 }
 
 #[tokio::test]
 async fn a_redis_without_memory_is_drained_by_what_is_removed_and_by_what_begins_anew() {
     let server = start();
     let (store, view) = filled(&server.url()).await;
-    let used = server.command(&["INFO", "memory"]).expect("info");
-    let used = used.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("a line");
-    let max = used.parse::<usize>().expect("a number") + ROOM_BYTES;
-    server.command(&["CONFIG", "SET", "maxmemory", &max.to_string()]).expect("set");
+    let mut last = at(1);
+    for epoch in [0, 1, 4] {
+        for _ in 0..16 {
+            last = write_large(&store, &view, &last, epoch).await.expect("written");
+        }
+    }
 
     // A generation covers the first epochs: they go, the others stay, and writes go on.
-    let full = fill_up(&store, &view, at(1), &[0, 1, 4]).await;
-    let before = store.groups(&view, PARTITION).await.expect("groups").expect("an entry").1;
-    assert_eq!(before.keys().copied().collect::<Vec<_>>(), [Epoch(0), Epoch(1), Epoch(4)]);
+    leave_no_memory(&server, &store, &view, &last).await;
     store.remove_below(&view, PARTITION, Epoch(2)).await.expect("removed");
-    let full = Entry { floor: Epoch(2), ..full };
+    let last = Entry { floor: Epoch(2), ..last };
     let (entry, groups) = store.groups(&view, PARTITION).await.expect("groups").expect("an entry");
-    assert_eq!((&entry, groups), (&full, BTreeMap::from([(Epoch(4), before[&Epoch(4)])])));
-    let next = in_the_end(async || write_large(&store, &view, &full, 4).await).await;
+    assert_eq!((&entry, groups), (&last, BTreeMap::from([(Epoch(4), 16)])));
+    // The memory is given back in the background.
+    let last = in_the_end(async || write_large(&store, &view, &last, 4).await).await;
 
     // The batch view has overtaken it: it begins anew, unless another worker was faster.
-    let full = fill_up(&store, &view, next, &[4]).await;
+    leave_no_memory(&server, &store, &view, &last).await;
     let other = store.reset(&view, PARTITION, Some(&at(1)), &fresh()).await.expect("reset");
-    assert_eq!(other, WriteOutcome::Fenced(Some(full.clone())));
-    let reset = store.reset(&view, PARTITION, Some(&full), &fresh()).await.expect("reset");
+    assert_eq!(other, WriteOutcome::Fenced(Some(last.clone())));
+    let reset = store.reset(&view, PARTITION, Some(&last), &fresh()).await.expect("reset");
     assert_eq!(reset, WriteOutcome::Applied);
     let part = store.read(&view, PARTITION, Epoch(0)).await.expect("read").expect("an entry");
     assert_eq!((part.entry, part.states), (fresh(), Vec::new()));
