@@ -1,8 +1,9 @@
 //! Queries: SQL over views and streams, each answer with its receipt. Knows no HTTP.
 //!
-//! [`gate`] lets one harmless query through and nothing else. [`snapshot`] reads what each view holds at one moment: it is where
-//! the batch view ends and the realtime view begins, [`partitions`] tells it of which there are, and [`states`] counts the memory that takes. [`merge`] adds both up. [`rewrite`] turns `merge(measure)` into the view's
-//! own aggregates. [`engine`] puts them together under limits.
+//! [`gate`] lets one harmless query through and nothing else. [`snapshot`] reads what each view holds at one moment: it is where the
+//! batch view ends and the realtime view begins; [`partitions`] tells it which partitions there are, and [`states`] counts the memory
+//! that takes. [`merge`] adds both up. [`rewrite`] turns `merge(measure)` into the view's own aggregates. [`engine`] puts them
+//! together under limits.
 
 mod audit;
 mod engine;
