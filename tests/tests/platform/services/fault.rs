@@ -16,7 +16,7 @@ use tokio::{task::block_in_place, time::sleep};
 use super::{
     PATIENCE,
     load::{ASK_AGAIN, Load},
-    recovery::{next_generation, whole_views},
+    recovery::{answered_views, next_generation, whole_views},
 };
 
 /// Longer than a member's session and than a lease.
@@ -166,11 +166,15 @@ impl Fault {
             Self::KafkaKilled => {
                 service(|| deployment.kafka.kill())?;
                 sleep(OUTAGE).await;
+                // What was folded and published is there.
+                answered_views(load).await?;
                 service(|| deployment.kafka.restart())?;
             }
             Self::KafkaPaused => {
                 service(|| deployment.kafka.pause())?;
                 sleep(OUTAGE).await;
+                // What was folded and published is there.
+                answered_views(load).await?;
                 service(|| deployment.kafka.resume())?;
             }
             Self::RedisKilled | Self::RedisPaused | Self::RedisEmptied | Self::RedisOld | Self::RedisLosesReplies => {

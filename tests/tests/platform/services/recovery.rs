@@ -85,6 +85,17 @@ pub async fn whole_views(load: &Load) -> Result<Vec<(&'static OracleView, Answer
     Ok(answers)
 }
 
+/// Waits until every view is answered, whatever the answers lack.
+///
+/// # Errors
+/// A view that is not answered in time.
+pub async fn answered_views(load: &Load) -> Result<(), String> {
+    for view in VIEWS {
+        ask_until(load, view, |_| true).await.map_err(|last| format!("{} is not answered: {last}", view.name))?;
+    }
+    Ok(())
+}
+
 /// Waits until each view has held events of every partition that are appended from now on and that no generation had: the speed
 /// layer has brought them.
 ///
