@@ -8,12 +8,15 @@
 //! is made of such a cut ([`BatchError::CutOvertaken`]): one that was would hand over to an epoch that the partition does not have.
 //!
 //! A loss that was accepted ([`crate::losses`]) takes a number too, and overtakes the cuts before it: where they lay is not known.
+//!
+//! A cut that a partition lacks is not landed. So it matters that no partition is left out: a broker that has not heard of a partition
+//! yet tells of fewer than there are, and is asked again until it tells of all that anybody knows of ([`Cuts::partitions`]).
 
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use riomar_event_log::Log;
-use riomar_schemas::{Epoch, Name, Offset, PartitionId, ReaderPosition, paths, record::RecordBody};
+use riomar_event_log::{Log, LogError};
+use riomar_schemas::{Epoch, Name, Offset, PartitionId, ReaderPosition, Stream, paths, record::RecordBody};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -63,13 +66,15 @@ pub struct Cuts {
     /// The highest cut seen, for each stream.
     seen: Mutex<HashMap<Name, Epoch>>,
     first_epochs: Mutex<HashMap<(Name, PartitionId), Epoch>>,
+    /// How many partitions each stream is known to have. A log never loses partitions.
+    known: Mutex<HashMap<Name, u32>>,
 }
 
 impl Cuts {
     /// The cuts of the streams of a log.
     #[must_use]
     pub fn new(context: Context, log: Arc<dyn Log>) -> Self {
-        Self { context, log, seen: Mutex::default(), first_epochs: Mutex::default() }
+        Self { context, log, seen: Mutex::default(), first_epochs: Mutex::default(), known: Mutex::default() }
     }
 
     /// The highest number that was handed out; 0 before the first cut.
@@ -122,12 +127,42 @@ impl Cuts {
         Ok(())
     }
 
-    /// The partitions of a stream, as the log has them now.
+    /// The partitions of a stream, as the log has them now: all that the stream declares, and all that were found before.
     ///
     /// # Errors
-    /// [`BatchError::Log`].
-    pub async fn partitions(&self, stream: &Name) -> Result<Vec<PartitionId>, BatchError> {
-        Ok((0..self.log.partitions(stream).await?).map(PartitionId).collect())
+    /// [`BatchError::Log`], also where the log tells of fewer: whoever left those out would take for landed what has not landed.
+    pub async fn partitions(&self, stream: &Stream) -> Result<Vec<PartitionId>, BatchError> {
+        let told = self.log.partitions(&stream.name).await?;
+        let known = self.know(stream, told).await;
+        if told < known {
+            let what = format!("it tells of {told} partitions of {}, which has {known}", stream.name);
+            return Err(LogError::Unavailable(what).into());
+        }
+        Ok((0..told).map(PartitionId).collect())
+    }
+
+    /// How many partitions a stream has at least, by its declaration and by all that was found.
+    pub(crate) async fn known_partitions(&self, stream: &Stream) -> u32 {
+        self.know(stream, 0).await
+    }
+
+    /// Learns of the partitions that anybody has registered; gives the number that the stream has at least.
+    ///
+    /// # Errors
+    /// [`BatchError::Store`].
+    pub(crate) async fn find_registered(&self, stream: &Stream) -> Result<u32, BatchError> {
+        let registered = objects::list(&self.context, &paths::partitions(&stream.name)).await?;
+        let highest = registered.iter().filter_map(|object| paths::number(&object.location)).max();
+        let count = highest.map_or(0, |highest| u32::try_from(highest.saturating_add(1)).unwrap_or(u32::MAX));
+        Ok(self.know(stream, count).await)
+    }
+
+    /// Learns that a stream has at least so many partitions; gives the number that it is known to have.
+    async fn know(&self, stream: &Stream, found: u32) -> u32 {
+        let mut known = self.known.lock().await;
+        let known = known.entry(stream.name.clone()).or_insert(stream.partitions);
+        *known = found.max(*known);
+        *known
     }
 
     /// The first epoch of a partition. A partition that is seen for the first time is registered with the current cut.
@@ -185,9 +220,27 @@ impl Cuts {
     /// # Errors
     /// [`BatchError::CutOvertaken`], [`BatchError::Store`], [`BatchError::Log`], [`BatchError::Damaged`].
     pub async fn progress(&self, snapshot: &MasterSnapshot, cut: Epoch) -> Result<CutProgress, BatchError> {
+        let stream = &snapshot.stream;
+        let landed = snapshot.partitions.last_key_value().map_or(0, |(PartitionId(highest), _)| highest.saturating_add(1));
+        self.know(stream, landed).await;
+        let partitions = self.partitions(stream).await?;
+        let progress = self.progress_in(snapshot, cut, &partitions).await?;
+        // Before it is said that nothing is missing: whether somebody else knows of more partitions.
+        if !progress.missing.is_empty() || self.find_registered(stream).await? as usize <= partitions.len() {
+            return Ok(progress);
+        }
+        self.progress_in(snapshot, cut, &self.partitions(stream).await?).await
+    }
+
+    async fn progress_in(
+        &self,
+        snapshot: &MasterSnapshot,
+        cut: Epoch,
+        partitions: &[PartitionId],
+    ) -> Result<CutProgress, BatchError> {
         let stream = &snapshot.stream.name;
         let mut progress = CutProgress { positions: BTreeMap::new(), missing: Vec::new() };
-        for partition in self.partitions(stream).await? {
+        for &partition in partitions {
             if self.first_epoch(stream, partition).await? >= cut {
                 progress.positions.insert(partition, Offset(0));
             } else if let Some(loss) = snapshot.losses_of(partition).iter().find(|loss| loss.passed(cut)) {
@@ -218,49 +271,4 @@ fn json(object: &impl Serialize) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{Fixture, memory};
-
-    #[tokio::test]
-    async fn numbers_have_no_gaps_and_nobody_gets_one_twice() {
-        let fixture = Fixture::new().await;
-        let store = memory();
-        let layers = [fixture.layer(store.clone()), fixture.layer(store.clone())];
-        let name = fixture.stream().name.clone();
-        assert_eq!(layers[0].cuts().current(&name).await.expect("reads"), Epoch(0));
-        for number in 1..=70_u64 {
-            let issuer = usize::from(number % 3 == 0);
-            assert_eq!(layers[issuer].cuts().issue(&name).await.expect("a number"), Epoch(number));
-        }
-        let started = fixture.layer(store);
-        assert_eq!(started.cuts().current(&name).await.expect("reads"), Epoch(70), "found without a cache");
-        let (one, other) = tokio::join!(layers[0].cuts().issue(&name), layers[1].cuts().issue(&name));
-        let mut numbers = [one.expect("a number").0, other.expect("a number").0];
-        numbers.sort_unstable();
-        assert_eq!(numbers, [71, 72]);
-    }
-
-    #[tokio::test]
-    async fn a_partition_keeps_the_epoch_it_was_first_seen_in() {
-        let fixture = Fixture::new().await;
-        let store = memory();
-        let layer = fixture.layer(store.clone());
-        let name = fixture.stream().name.clone();
-        layer.cuts().issue(&name).await.expect("a number");
-        assert_eq!(layer.cuts().first_epoch(&name, PartitionId(0)).await.expect("registers"), Epoch(1));
-        layer.cuts().issue(&name).await.expect("a number");
-        for layer in [&layer, &fixture.layer(store)] {
-            assert_eq!(layer.cuts().first_epoch(&name, PartitionId(0)).await.expect("reads"), Epoch(1));
-        }
-        assert_eq!(layer.cuts().first_epoch(&name, PartitionId(1)).await.expect("registers"), Epoch(2));
-        let begins = ReaderPosition { offset: Offset(7), epoch: Epoch(1) };
-        for told in ["recorded", "the same"] {
-            layer.cuts().record_position(&name, Epoch(1), PartitionId(0), begins).await.expect(told);
-        }
-        for other in [ReaderPosition { offset: Offset(8), ..begins }, ReaderPosition { epoch: Epoch(2), ..begins }] {
-            let damaged = layer.cuts().record_position(&name, Epoch(1), PartitionId(0), other).await;
-            assert!(matches!(damaged, Err(BatchError::Damaged { .. })), "{damaged:?}");
-        }
-    }
-}
+mod tests;

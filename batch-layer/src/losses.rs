@@ -60,10 +60,10 @@ pub struct Losses {
 /// # Errors
 /// [`BatchError::Log`], [`BatchError::Store`].
 pub async fn find(cuts: &Cuts, log: &dyn Log, master: &Master) -> Result<Losses, BatchError> {
-    let stream = &master.stream().name;
+    let stream = master.stream();
     let mut starts = Vec::new();
     for partition in cuts.partitions(stream).await? {
-        starts.push((partition, log.bounds(stream, partition).await?.start));
+        starts.push((partition, log.bounds(&stream.name, partition).await?.start));
     }
     // After the log: whatever landed and was then trimmed is known by now.
     let snapshot = master.snapshot().await?;

@@ -1,6 +1,7 @@
 //! What the tests of this crate share: a stream with a view, events, a clock that never waits, and an object store that fails.
 
 mod counting_store;
+mod fault_log;
 mod fault_store;
 mod oracle;
 mod s3;
@@ -22,6 +23,7 @@ use uuid::Uuid;
 
 pub(crate) use self::{
     counting_store::CountingStore,
+    fault_log::{FaultLog, Trouble},
     fault_store::{Fault, FaultStore},
     oracle::{expected_rows, landed_rows},
     s3::{S3Client, bucket},
@@ -125,10 +127,15 @@ impl Fixture {
     }
 
     pub(crate) fn layer_with(&self, store: Arc<dyn ObjectStore>, config: BatchConfig) -> BatchLayer {
+        self.layer_over(self.log.clone(), store, config)
+    }
+
+    /// A process that sees the log through a decorator.
+    pub(crate) fn layer_over(&self, log: Arc<dyn Log>, store: Arc<dyn ObjectStore>, config: BatchConfig) -> BatchLayer {
         let ids = self.ids.clone();
         let components = BatchComponents {
             catalog: self.catalog.clone(),
-            log: self.log.clone(),
+            log,
             store,
             clock: self.clock.clone(),
             runtime: RuntimeEnvBuilder::new().build_arc().expect("a runtime"),

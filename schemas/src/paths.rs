@@ -87,10 +87,16 @@ pub fn cut_position(stream: &Name, cut: Epoch, partition: PartitionId) -> Path {
     cut_folder(stream, cut).join(format!("{partition}.json"))
 }
 
+/// The folder of a stream's registered partitions.
+#[must_use]
+pub fn partitions(stream: &Name) -> Path {
+    Path::from_iter(["streams", stream.as_str(), "partitions"])
+}
+
 /// The object that registers a partition and its first epoch.
 #[must_use]
 pub fn partition(stream: &Name, partition: PartitionId) -> Path {
-    Path::from_iter(["streams", stream.as_str(), "partitions"]).join(format!("{partition}.json"))
+    partitions(stream).join(format!("{partition}.json"))
 }
 
 /// The folder of all generations' manifests of a view.
@@ -111,7 +117,7 @@ pub fn generation_data(view: &View) -> Path {
     Path::from_iter(["views", view.name().as_str(), view.fingerprint(), "data"])
 }
 
-/// The number in the name of a manifest or a cut's folder, if it is one.
+/// The number in the name of a manifest, a registered partition or a cut's folder, if it is one.
 #[must_use]
 pub fn number(path: &Path) -> Option<u64> {
     path.filename()?.split('.').next()?.parse().ok()

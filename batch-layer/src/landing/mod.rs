@@ -180,7 +180,7 @@ impl Landing {
         }
         let stream = self.stream().clone();
         let mut bounds = BTreeMap::new();
-        for id in self.parts.cuts.partitions(&stream.name).await? {
+        for id in self.parts.cuts.partitions(&stream).await? {
             bounds.insert(id, self.parts.log.bounds(&stream.name, id).await?);
         }
         let missing: Vec<_> = bounds.keys().filter(|id| !self.partitions.contains_key(id)).copied().collect();

@@ -40,10 +40,13 @@ impl RunParts {
     /// Takes the number of a new cut and appends it to every partition.
     ///
     /// # Errors
-    /// [`BatchError::Store`]. Partitions that the log could not append to get the cut while landing is waited for.
+    /// [`BatchError::Store`], [`BatchError::Log`]. Partitions that the log could not append to get the cut while landing is waited
+    /// for.
     pub async fn cut(&self, stream: &Name) -> Result<Epoch, BatchError> {
         // Registers partitions that nobody has seen yet: their first epoch is then below the cut, or the cut itself.
-        let partitions = self.cuts.partitions(stream).await?;
+        let definition = self.master(stream)?.stream();
+        self.cuts.find_registered(definition).await?;
+        let partitions = self.cuts.partitions(definition).await?;
         for partition in &partitions {
             self.cuts.first_epoch(stream, *partition).await?;
         }
