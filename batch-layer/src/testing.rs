@@ -35,7 +35,7 @@ use crate::{
     master::RowSelection,
 };
 
-const SQL: &str = "
+pub(crate) const SQL: &str = "
 CREATE TABLE clicks (
   event_id VARCHAR NOT NULL, ts TIMESTAMP NOT NULL, path VARCHAR NOT NULL, visitor VARCHAR, bytes BIGINT, cost DOUBLE
 ) WITH (event_time = 'ts', dedup_by = 'event_id', dedup_epochs = 2, partitions = 2);

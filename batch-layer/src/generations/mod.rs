@@ -2,6 +2,9 @@
 //!
 //! Creating the manifest of generation *n* + 1, if absent, publishes it; only whoever read generation *n* tries. The current
 //! generation is the highest one, so publishing needs nothing of the store but creating an object.
+//!
+//! Whoever stood still between the two for so long that *n* + 1 was published by somebody else and removed again finds its number
+//! free. It has lost the race all the same, and takes back what it created.
 
 mod file;
 mod removal;
@@ -101,12 +104,28 @@ impl Generations {
         let bytes = serde_json::to_vec(&manifest).map_err(|error| BatchError::damaged(&path, error))?;
         match objects::create_if_absent(&self.context, &path, Bytes::from(bytes)).await? {
             Creation::Exists => Ok(Publication::LostRace),
+            Creation::Created if !self.continues(view, &manifest).await? => {
+                objects::delete(&self.context, &path).await?;
+                self.seen.lock().await.remove(view.name());
+                tracing::info!(view = %view.name(), generation = manifest.generation, "it was published and removed long ago");
+                Ok(Publication::LostRace)
+            }
             Creation::Created => {
                 let manifest = Arc::new(manifest);
                 self.remember(view, Some(manifest.clone()), self.context.clock.now_ms()).await;
                 Ok(Publication::Published(manifest))
             }
         }
+    }
+
+    /// Whether a manifest that was just created has its place at the end of the chain, or had it a moment ago.
+    async fn continues(&self, view: &View, created: &GenerationManifest) -> Result<bool, BatchError> {
+        let highest = self.list(view).await?.last().and_then(paths::number).unwrap_or_default();
+        let next = match highest > created.generation {
+            true => self.read(view, &paths::generation(view, created.generation + 1)).await?,
+            false => None,
+        };
+        Ok(stands(created, highest, next.as_deref()))
     }
 
     /// A plan that reads the states of a generation in [`View::state_schema`].
@@ -157,6 +176,13 @@ impl Generations {
         }
         Ok(Some(Arc::new(manifest)))
     }
+}
+
+/// Whether a manifest that was just created continues the chain, by the highest number that there is and by the generation after it.
+/// One that was removed is followed by others, and those are built on what stood in its place: each run takes a cut of its own, so
+/// they tell by the cut whose generation they follow. Removal goes in order, so a gap behind it says the same.
+fn stands(created: &GenerationManifest, highest: u64, next: Option<&GenerationManifest>) -> bool {
+    highest <= created.generation || next.is_some_and(|next| next.previous_cut == created.cut)
 }
 
 /// The number of a generation; 0 stands for none.

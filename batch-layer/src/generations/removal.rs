@@ -37,7 +37,8 @@ pub struct Removed {
 /// The generations that may go, lowest first: not among the newest, and replaced long ago.
 fn expired(created_at_ms: &BTreeMap<u64, i64>, retention: &Retention, now_ms: i64) -> Vec<u64> {
     let Some(newest) = created_at_ms.keys().next_back() else { return Vec::new() };
-    let replaced_at = |generation: u64| created_at_ms.get(&(generation + 1));
+    // The next one that there is: whoever published a number that had been removed, and died, has left a gap behind it.
+    let replaced_at = |generation: u64| created_at_ms.range(generation + 1..).next().map(|(_, created_ms)| created_ms);
     created_at_ms
         .keys()
         .copied()
@@ -107,5 +108,7 @@ mod tests {
             assert_eq!(expired(&created, &retention, now_ms), expected, "at {now_ms}");
         }
         assert_eq!(expired(&BTreeMap::new(), &retention, 0), Vec::<u64>::new());
+        let with_gap: BTreeMap<u64, i64> = [(2, 9_000), (4, 400), (5, 500), (6, 600), (7, 700)].into();
+        assert_eq!(expired(&with_gap, &retention, 10_000), [2, 4], "what stands before a gap holds up nothing");
     }
 }

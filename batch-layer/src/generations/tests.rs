@@ -57,6 +57,62 @@ async fn one_of_two_racing_publishes_wins() {
     assert_eq!((hand_over.generation, hand_over.position(PartitionId(0))), (1, Offset(1)));
 }
 
+/// C8: a run stands still for so long that its generation was published by others, replaced and removed.
+#[tokio::test]
+async fn a_number_that_was_removed_is_not_published_again() {
+    let fixture = Fixture::new().await;
+    let store = memory();
+    let retention = Retention { generations: 2, grace_ms: 10_000, orphan_age_ms: i64::MAX };
+    let new_layer = || fixture.layer_with(store.clone(), BatchConfig { retention, ..BatchConfig::default() });
+    let (leader, paused) = (new_layer(), new_layer());
+    let view = fixture.view();
+    let publish = async |generation| {
+        let manifest = manifest(&view, generation, &[], fixture.clock.now_ms());
+        let published = leader.generations().publish(&view, manifest).await.expect("publishes");
+        assert!(matches!(published, Publication::Published(_)), "{generation}: {published:?}");
+        fixture.clock.advance(10_000);
+    };
+    // Two runs begin from nothing, and one from generation 1.
+    let prepared =
+        |number| GenerationManifest { cut: Epoch(100 + number), ..manifest(&view, number, &[], fixture.clock.now_ms()) };
+    let (first, second) = (prepared(1), prepared(2));
+    publish(1).await;
+    assert_eq!(current(&paused, &view).await, 1);
+    for generation in 2..=5 {
+        publish(generation).await;
+    }
+    assert_eq!(leader.generations().remove_old(&view).await.expect("removes").generations, 3);
+    let numbers = async || {
+        let manifests = leader.generations().list(&view).await.expect("lists");
+        manifests.iter().filter_map(paths::number).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers().await, [4, 5]);
+    for late in [first, second] {
+        let generation = late.generation;
+        assert_eq!(paused.generations().publish(&view, late).await.expect("is told"), Publication::LostRace, "{generation}");
+        assert_eq!(numbers().await, [4, 5], "{generation}");
+        assert_eq!((current(&paused, &view).await, current(&leader, &view).await), (5, 5));
+    }
+    publish(6).await;
+    assert_eq!(leader.generations().remove_old(&view).await.expect("removes").generations, 1, "generations go as before");
+}
+
+#[test]
+fn what_others_have_built_on_stands() {
+    let catalog = riomar_schemas::Catalog::parse([("s.sql", crate::testing::SQL)]).expect("valid definitions");
+    let view = catalog.views().next().expect("a view");
+    let created = GenerationManifest { cut: Epoch(70), ..manifest(view, 7, &[], 1) };
+    let next = |previous_cut| GenerationManifest { previous_cut: Epoch(previous_cut), ..manifest(view, 8, &[], 1) };
+    for (highest, next, expected, why) in [
+        (7, None, true, "it is the current one"),
+        (8, Some(next(70)), true, "somebody was quick"),
+        (8, Some(next(69)), false, "it follows another one of this number"),
+        (9, None, false, "its follower is removed, so it was as well"),
+    ] {
+        assert_eq!(stands(&created, highest, next.as_ref()), expected, "{why}");
+    }
+}
+
 #[tokio::test]
 async fn old_generations_go_and_a_reader_that_slept_finds_the_newest() {
     let fixture = Fixture::new().await;
