@@ -59,3 +59,24 @@ impl Context {
         session_state(self.runtime.clone(), self.target_partitions)
     }
 }
+
+/// Whether a wait of so many milliseconds, begun at `since_ms`, is over. It is as well where the clock was set back since: nobody
+/// waits until it has caught up.
+pub(crate) fn is_over(since_ms: i64, wait_ms: i64, now_ms: i64) -> bool {
+    !(since_ms..since_ms.saturating_add(wait_ms)).contains(&now_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_at_its_time_or_when_the_clock_is_set_back() {
+        for (now_ms, expected) in
+            [(1_000, false), (1_499, false), (1_500, true), (i64::MAX, true), (999, true), (-3_600_000, true)]
+        {
+            assert_eq!(is_over(1_000, 500, now_ms), expected, "at {now_ms}");
+        }
+        assert!(!is_over(1_000, i64::MAX, i64::MAX - 1), "the longest wait is no short one");
+    }
+}

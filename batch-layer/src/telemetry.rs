@@ -33,7 +33,11 @@ fn describe_landing() {
         "Records of the log that landing put into quarantine, by stream and partition"
     );
     describe_counter!("riomar_landing_late_total", Unit::Count, "Landed events that were late, by stream and partition");
-    describe_counter!("riomar_landing_errors_total", Unit::Count, "Rounds of landing that failed and begin again, by stream");
+    describe_counter!(
+        "riomar_landing_errors_total",
+        Unit::Count,
+        "Rounds of landing that failed, as a whole or in some partition, and are tried again, by stream"
+    );
     describe_gauge!(
         "riomar_landing_lateness_max_seconds",
         Unit::Seconds,

@@ -1,6 +1,6 @@
 //! Partitions that land no more, because the log has lost what they would land next.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use riomar_schemas::{Name, PartitionId};
 
@@ -10,55 +10,34 @@ use crate::{losses::LostRange, telemetry};
 /// looked at.
 #[derive(Debug, Default)]
 pub(super) struct Halted {
-    /// When each was first seen so, in milliseconds since 1970-01-01 UTC.
-    since_ms: BTreeMap<PartitionId, i64>,
-}
-
-/// What changed.
-#[derive(Debug, PartialEq, Eq)]
-enum Change {
-    Began(LostRange),
-    Ended(PartitionId),
+    partitions: BTreeSet<PartitionId>,
 }
 
 impl Halted {
-    /// Takes what all partitions of a stream lack now, and tells what changed.
-    pub(super) fn observe(
-        &mut self,
-        stream: &Name,
-        partitions: impl Iterator<Item = PartitionId>,
-        lost: &[LostRange],
-        now_ms: i64,
-    ) {
-        for change in self.changes(lost, now_ms) {
-            match change {
-                Change::Began(LostRange { partition, from, to }) => tracing::error!(
-                    %stream, %partition, %from, %to,
-                    "the log let go of records before they landed (offsets from, up to and without to): this partition lands no \
-                     more and no generation is published, until they are back in the log or their loss is accepted with \
-                     `riomar accept-loss {stream}`"
-                ),
-                Change::Ended(partition) => tracing::info!(%stream, %partition, "the partition lands again"),
-            }
+    /// Takes note that a partition lacks records; whether that is news.
+    pub(super) fn begin(&mut self, stream: &Name, range: &LostRange) -> bool {
+        let LostRange { partition, from, to } = range;
+        let is_news = self.partitions.insert(*partition);
+        if is_news {
+            tracing::error!(
+                %stream, %partition, %from, %to,
+                "the log let go of records before they landed (offsets from, up to and without to): this partition lands no \
+                 more and no generation is published, until they are back in the log or their loss is accepted with \
+                 `riomar accept-loss {stream}`"
+            );
         }
-        for id in partitions {
-            let range = lost.iter().find(|range| range.partition == id);
-            telemetry::lost_records(stream, id, range.map_or(0, LostRange::offsets));
-        }
+        telemetry::lost_records(stream, *partition, range.offsets());
+        is_news
     }
 
-    fn changes(&mut self, lost: &[LostRange], now_ms: i64) -> Vec<Change> {
-        let mut before = std::mem::take(&mut self.since_ms);
-        let mut changes = Vec::new();
-        for range in lost {
-            let since_ms = before.remove(&range.partition).unwrap_or_else(|| {
-                changes.push(Change::Began(*range));
-                now_ms
-            });
-            self.since_ms.insert(range.partition, since_ms);
+    /// Takes note that a partition lacks nothing; whether that is news.
+    pub(super) fn end(&mut self, stream: &Name, partition: PartitionId) -> bool {
+        let is_news = self.partitions.remove(&partition);
+        if is_news {
+            tracing::info!(%stream, %partition, "the partition lands again");
         }
-        changes.extend(before.into_keys().map(Change::Ended));
-        changes
+        telemetry::lost_records(stream, partition, 0);
+        is_news
     }
 }
 
@@ -70,14 +49,14 @@ mod tests {
 
     #[test]
     fn a_partition_is_told_of_when_it_halts_and_when_it_lands_again() {
+        let stream = Name::new("s").expect("a name");
         let range = |partition, to| LostRange { partition: PartitionId(partition), from: Offset(5), to: Offset(to) };
         let mut halted = Halted::default();
-        assert_eq!(halted.changes(&[], 0), []);
-        assert_eq!(halted.changes(&[range(1, 9)], 10), [Change::Began(range(1, 9))]);
-        assert_eq!(halted.changes(&[range(1, 12)], 20), [], "the log loses more of it, and nothing is to be done that was not");
-        let other = halted.changes(&[range(0, 7), range(1, 12)], 30);
-        assert_eq!((other, halted.since_ms.get(&PartitionId(1))), (vec![Change::Began(range(0, 7))], Some(&10)));
-        assert_eq!(halted.changes(&[range(0, 7)], 40), [Change::Ended(PartitionId(1))]);
-        assert_eq!(halted.changes(&[range(0, 7), range(1, 20)], 50), [Change::Began(range(1, 20))]);
+        assert!(!halted.end(&stream, PartitionId(1)), "it lands as ever");
+        assert!(halted.begin(&stream, &range(1, 9)));
+        assert!(!halted.begin(&stream, &range(1, 12)), "the log loses more of it, and nothing is to be done that was not");
+        assert!(halted.begin(&stream, &range(0, 7)) && !halted.begin(&stream, &range(1, 12)));
+        assert!(halted.end(&stream, PartitionId(1)) && !halted.end(&stream, PartitionId(1)));
+        assert!(halted.begin(&stream, &range(1, 20)) && !halted.begin(&stream, &range(0, 7)));
     }
 }

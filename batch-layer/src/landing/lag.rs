@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use riomar_event_log::{Clock, Log};
+use futures::future::join_all;
+use riomar_event_log::{Clock, Log, PartitionBounds};
 use riomar_schemas::{Name, Offset, PartitionId};
 
 use crate::telemetry::{self, LandingGauges};
@@ -26,6 +27,8 @@ struct Lag {
     landed: Offset,
     /// The log's end when it was first seen that not all had landed, and when that was, in milliseconds since 1970-01-01 UTC.
     behind: Option<(Offset, i64)>,
+    /// What the log was last seen to hold.
+    bounds: Option<PartitionBounds>,
 }
 
 impl Lag {
@@ -50,16 +53,27 @@ impl Lags {
         lag.landed = lag.landed.max(offset);
     }
 
-    /// Tells how far each partition is behind, if that is due.
-    pub(super) async fn report(&mut self, log: &dyn Log, clock: &dyn Clock) {
+    /// Notes what the log holds of a partition.
+    pub(super) fn looked_at(&mut self, partition: PartitionId, bounds: PartitionBounds) {
+        self.partitions.entry(partition).or_default().bounds = Some(bounds);
+    }
+
+    /// Tells how far each partition is behind, if that is due. Those that fail are looked at by whoever tries them again.
+    pub(super) async fn report(&mut self, log: &dyn Log, clock: &dyn Clock, is_failing: impl Fn(PartitionId) -> bool) {
         let now_ms = clock.now_ms();
         if self.reported_ms.is_some_and(|reported_ms| now_ms.saturating_sub(reported_ms) < REPORT_EVERY_MS) {
             return;
         }
         self.reported_ms = Some(now_ms);
-        for (partition, lag) in &mut self.partitions {
+        let asked: Vec<_> = self.partitions.keys().copied().filter(|id| !is_failing(*id)).collect();
+        let stream = &self.stream;
+        let answers = join_all(asked.iter().map(|id| log.bounds(stream, *id))).await;
+        for (id, answer) in asked.into_iter().zip(answers) {
             // A log that does not answer is reported by the next read.
-            let Ok(bounds) = log.bounds(&self.stream, *partition).await else { continue };
+            self.partitions.entry(id).or_default().bounds = answer.ok();
+        }
+        for (partition, lag) in &mut self.partitions {
+            let Some(bounds) = lag.bounds else { continue };
             let (lag_records, lag_ms) = lag.behind(bounds.end, now_ms);
             let gauges = LandingGauges { landed: lag.landed, bounds, lag_records, lag_ms };
             telemetry::landing(&self.stream, *partition, &gauges);
@@ -82,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_age_is_that_of_the_oldest_record_that_was_seen_not_to_have_landed() {
-        let mut lag = Lag { landed: Offset(10), behind: None };
+        let mut lag = Lag { landed: Offset(10), ..Lag::default() };
         assert_eq!(lag.behind(Offset(10), 1_000), (0, 0));
         assert_eq!(lag.behind(Offset(15), 2_000), (5, 0));
         assert_eq!(lag.behind(Offset(30), 5_000), (20, 3_000), "the first five have not landed yet");

@@ -4,10 +4,13 @@
 //! So everything may be repeated: after any error landing forgets what it holds and begins again at the stored positions.
 //!
 //! Nothing is skipped. A partition whose next record the log no longer holds is halted, and the others land on ([`crate::losses`]).
+//! Likewise one that cannot be read for now, for want of a leader or because it is damaged: it is tried again by itself.
 
+mod failing;
 mod halted;
 mod lag;
 mod limits;
+mod opening;
 mod partition;
 #[cfg(test)]
 mod tests;
@@ -17,23 +20,28 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::future::{Either, join_all, select};
 use riomar_event_log::{
-    EpochReader, History, Log, LogError, ReadLimit,
+    History, Log, LogError, ReadLimit, ReadStep,
     quarantine::{EntryKind, Quarantine, QuarantineEntry},
     reader::Undecodable,
 };
-use riomar_schemas::{Offset, PartitionId, ReaderPosition, Stream};
+use riomar_schemas::{PartitionId, Stream};
 
-use self::{halted::Halted, lag::Lags, partition::PartitionBuffer};
+use self::{
+    failing::is_of_one_partition,
+    halted::Halted,
+    lag::Lags,
+    opening::{Opener, Opening, Openings, Outcome},
+    partition::PartitionBuffer,
+};
 pub use self::{
     limits::{Buffered, Decision, LandingLimits, decide},
     partition::LATE_AFTER_US,
 };
 use crate::{
-    context::Context,
+    context::{Context, is_over},
     cuts::Cuts,
     error::BatchError,
-    losses,
-    master::{Change, DataFile, DataFileWriter, LandedPartition, Master},
+    master::{Change, DataFile, DataFileWriter, Master},
     telemetry,
 };
 
@@ -64,6 +72,18 @@ pub struct LandingParts {
     pub cuts: Arc<Cuts>,
 }
 
+/// What one round did.
+#[derive(Debug, Default)]
+struct Round {
+    step: LandingStep,
+    /// Partitions that were opened, and had their step with that.
+    opened: Vec<PartitionId>,
+    /// Partitions whose next record the log has let go of.
+    gone: Vec<PartitionId>,
+    /// Partitions that failed, and why.
+    failed: Vec<(PartitionId, LogError)>,
+}
+
 /// Landing of one stream. Any number may run; the master dataset lets only one of them commit the same records.
 #[derive(Debug)]
 pub struct Landing {
@@ -72,6 +92,7 @@ pub struct Landing {
     master: Arc<Master>,
     limits: LandingLimits,
     partitions: BTreeMap<PartitionId, PartitionBuffer>,
+    openings: Openings,
     halted: Halted,
     partitions_checked_ms: Option<i64>,
     buffered: Buffered,
@@ -82,9 +103,11 @@ impl Landing {
     /// Landing of the stream of a master dataset. Nothing is read before the first step.
     #[must_use]
     pub fn new(parts: LandingParts, master: Arc<Master>, limits: LandingLimits) -> Self {
+        let limit = ReadLimit { records: limits.step_records, bytes: limits.step_bytes, wait: Duration::ZERO };
         Self {
             quarantine: Quarantine::new(parts.log.clone()),
             lags: Lags::new(master.stream().name.clone()),
+            openings: Openings::new(Opener::new(parts.clone(), master.clone(), limit)),
             parts,
             halted: Halted::default(),
             master,
@@ -99,13 +122,23 @@ impl Landing {
         self.master.stream()
     }
 
-    /// Reads what is there, and commits if that is due.
+    /// Reads what is there, and commits if that is due. A partition that failed before is tried again at once.
     ///
     /// # Errors
-    /// Any; the next step begins again at the stored positions.
+    /// Any; the next step begins again at the stored positions. Where it is the error of one partition, the others had their step.
     pub async fn step(&mut self) -> Result<LandingStep, BatchError> {
-        let result = self.try_step().await;
-        self.lags.report(self.parts.log.as_ref(), self.parts.context.clock.as_ref()).await;
+        let Round { step, failed, .. } = self.round(true).await?;
+        match failed.into_iter().next() {
+            None => Ok(step),
+            Some((_, error)) => Err(error.into()),
+        }
+    }
+
+    /// One step of every partition that can be read. `all`: with those that failed, whether or not their pause is over.
+    async fn round(&mut self, all: bool) -> Result<Round, BatchError> {
+        let result = self.try_round(all).await;
+        let (log, clock) = (self.parts.log.as_ref(), self.parts.context.clock.as_ref());
+        self.lags.report(log, clock, |id| self.openings.is_failing(id)).await;
         self.forget_after(result)
     }
 
@@ -123,9 +156,13 @@ impl Landing {
         let clock = self.parts.context.clock.clone();
         let mut shutdown = Box::pin(shutdown);
         loop {
-            let wait = match self.step().await {
-                Ok(LandingStep { records: 0, .. }) => Duration::from_millis(self.limits.idle_wait_ms),
-                Ok(_) => Duration::ZERO,
+            let wait = match self.round(false).await {
+                Ok(Round { step, failed, .. }) => {
+                    if !failed.is_empty() {
+                        telemetry::landing_failed(&self.stream().name);
+                    }
+                    if step.records == 0 { Duration::from_millis(self.limits.idle_wait_ms) } else { Duration::ZERO }
+                }
                 Err(error) => {
                     telemetry::landing_failed(&self.stream().name);
                     tracing::error!(stream = %self.stream().name, %error, "landing failed; beginning again at the stored positions");
@@ -141,7 +178,7 @@ impl Landing {
             }
         }
         // What was acknowledged while this was waiting is read once more, so that a stop leaves little to land.
-        let last = match self.step().await {
+        let last = match self.round(false).await {
             Ok(_) => self.flush().await,
             Err(error) => Err(error),
         };
@@ -153,101 +190,110 @@ impl Landing {
     fn forget_after<T>(&mut self, result: Result<T, BatchError>) -> Result<T, BatchError> {
         if result.is_err() {
             self.partitions.clear();
+            self.openings.abandon();
             self.partitions_checked_ms = None;
             self.buffered = Buffered::default();
         }
         result
     }
 
-    async fn try_step(&mut self) -> Result<LandingStep, BatchError> {
-        self.open_partitions().await?;
-        let (records, lost) = self.read().await?;
+    async fn try_round(&mut self, all: bool) -> Result<Round, BatchError> {
+        let mut round = Round::default();
+        self.look_for_partitions(all).await?;
+        self.take_opened(all, &mut round).await?;
+        self.read(&mut round).await?;
         let now_ms = self.parts.context.clock.now_ms();
-        let committed = match decide(&self.buffered, &self.limits, now_ms) {
-            Decision::Keep if lost.is_empty() => None,
+        // What they had read before is committed before they leave.
+        let is_leaving = |id: &PartitionId| round.gone.contains(id) || round.failed.iter().any(|(failed, _)| failed == id);
+        round.step.committed = match decide(&self.buffered, &self.limits, now_ms) {
+            Decision::Keep if !self.partitions.keys().any(is_leaving) => None,
             _ => self.commit().await?,
         };
-        // What they had read before is committed. Whether they are halted is found when partitions are looked for again.
-        self.partitions.retain(|id, _| !lost.contains(id));
-        Ok(LandingStep { records, committed })
+        // Whether those that are gone are halted is found when partitions are looked for again.
+        self.partitions.retain(|id, _| !is_leaving(id));
+        for (id, error) in &round.failed {
+            self.openings.failed(*id, error, now_ms);
+        }
+        Ok(round)
     }
 
-    /// Opens a reader for each partition that has none and lacks nothing.
-    async fn open_partitions(&mut self) -> Result<(), BatchError> {
+    /// Begins to open each partition that is not being landed.
+    async fn look_for_partitions(&mut self, all: bool) -> Result<(), BatchError> {
         let now_ms = self.parts.context.clock.now_ms();
-        if self.partitions_checked_ms.is_some_and(|checked| now_ms - checked < PARTITIONS_CHECK_MS) {
-            return Ok(());
-        }
-        let stream = self.stream().clone();
-        let mut bounds = BTreeMap::new();
-        for id in self.parts.cuts.partitions(&stream).await? {
-            bounds.insert(id, self.parts.log.bounds(&stream.name, id).await?);
-        }
-        let missing: Vec<_> = bounds.keys().filter(|id| !self.partitions.contains_key(id)).copied().collect();
-        let mut lost = Vec::new();
-        if !missing.is_empty() {
-            // Behind the log's bounds: what has gone by then and is not known to have landed is lost.
-            let snapshot = self.master.snapshot().await?;
-            let starts: Vec<_> = missing.iter().map(|id| (*id, bounds[id].start)).collect();
-            lost = losses::lost(&starts, &snapshot);
-            for id in missing {
-                let landed = self.landed(id, snapshot.partitions.get(&id)).await?;
-                self.lags.landed(id, landed.position.offset);
-                if lost.iter().all(|range| range.partition != id) {
-                    telemetry::landed(&stream.name, [(id, &landed)]);
-                    let partition = self.open(id, landed).await?;
-                    self.partitions.insert(id, partition);
-                }
+        if self.partitions_checked_ms.is_none_or(|checked_ms| is_over(checked_ms, PARTITIONS_CHECK_MS, now_ms)) {
+            let stream = self.stream().clone();
+            // One that the log does not tell of fails by itself.
+            let told = self.parts.log.partitions(&stream.name).await?;
+            let count = told.max(self.parts.cuts.known_partitions(&stream).await);
+            for id in (0..count).map(PartitionId).filter(|id| !self.partitions.contains_key(id)) {
+                self.openings.begin(id);
             }
+            self.partitions_checked_ms = Some(now_ms);
         }
-        self.halted.observe(&stream.name, bounds.keys().copied(), &lost, now_ms);
-        self.partitions_checked_ms = Some(now_ms);
+        self.openings.begin_again(now_ms, all);
         Ok(())
     }
 
-    /// What has landed of a partition.
-    async fn landed(&self, id: PartitionId, landed: Option<&LandedPartition>) -> Result<LandedPartition, BatchError> {
-        match landed {
-            Some(landed) => Ok(*landed),
-            None => {
-                let epoch = self.parts.cuts.first_epoch(&self.stream().name, id).await?;
-                Ok(LandedPartition::starting_at(ReaderPosition { offset: Offset(0), epoch }))
+    /// Takes over the partitions that were opened.
+    async fn take_opened(&mut self, all: bool, round: &mut Round) -> Result<(), BatchError> {
+        let stream = self.stream().clone();
+        while let Some(Opening { id, bounds, landed, outcome }) = self.openings.next(all).await {
+            if let Some(bounds) = bounds {
+                self.lags.looked_at(id, bounds);
+            }
+            if let Some(landed) = landed {
+                self.lags.landed(id, landed.position.offset);
+            }
+            match outcome {
+                Ok(Outcome::Lost(range)) => {
+                    self.halted.begin(&stream.name, &range);
+                }
+                Ok(Outcome::Lands(opened)) => {
+                    let (partition, step) = *opened;
+                    self.halted.end(&stream.name, id);
+                    telemetry::landed(&stream.name, [(id, partition.landed())]);
+                    self.partitions.insert(id, partition);
+                    round.opened.push(id);
+                    self.absorb(id, step, round);
+                }
+                Err(BatchError::Log(error)) if is_of_one_partition(&error) => round.failed.push((id, error)),
+                Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 
-    async fn open(&self, id: PartitionId, landed: LandedPartition) -> Result<PartitionBuffer, BatchError> {
-        let (log, history, stream) = (self.parts.log.clone(), self.parts.history.clone(), self.stream().clone());
-        Ok(PartitionBuffer::new(EpochReader::open(log, history, stream, id, landed.position).await?, landed))
-    }
-
-    /// Reads one step of every partition. Gives the number of records, and the partitions whose next record the log has let go of.
-    async fn read(&mut self) -> Result<(u64, Vec<PartitionId>), BatchError> {
+    /// Reads one step of every partition that has not had one.
+    async fn read(&mut self, round: &mut Round) -> Result<(), BatchError> {
         let limit = ReadLimit { records: self.limits.step_records, bytes: self.limits.step_bytes, wait: Duration::ZERO };
-        let steps = join_all(self.partitions.values_mut().map(|partition| partition.reader.next(limit))).await;
-        let stream = self.master.stream().clone();
-        let event_time = stream.columns[stream.event_time].name.as_str();
-        let (mut records, mut lost) = (0, Vec::new());
-        for ((id, partition), step) in self.partitions.iter_mut().zip(steps) {
-            let step = match step {
-                Ok(step) => step,
-                Err(LogError::OutOfRange { wanted, start, .. }) if wanted < start => {
-                    lost.push(*id);
-                    continue;
-                }
+        let opened = &round.opened;
+        let partitions = self.partitions.iter_mut().filter(|(id, _)| !opened.contains(id));
+        let reads = partitions.map(|(id, partition)| async move { (*id, partition.reader.next(limit).await) });
+        for (id, read) in join_all(reads).await {
+            match read {
+                Ok(step) => self.absorb(id, step, round),
+                Err(LogError::OutOfRange { wanted, start, .. }) if wanted < start => round.gone.push(id),
+                Err(error) if is_of_one_partition(&error) => round.failed.push((id, error)),
                 Err(error) => return Err(error.into()),
-            };
-            records += step.to.offset.0 - step.from.offset.0;
-            self.buffered.rows += step.rows.num_rows() as u64;
-            self.buffered.bytes += step.rows.get_array_memory_size();
-            self.buffered.passed_cut |= !step.cuts.is_empty();
-            partition.absorb(step, event_time);
+            }
         }
+        Ok(())
+    }
+
+    /// Takes over what one step of a partition's reader gave.
+    fn absorb(&mut self, id: PartitionId, step: ReadStep, round: &mut Round) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let records = step.to.offset.0 - step.from.offset.0;
         if self.buffered.records == 0 {
             self.buffered.since_ms = self.parts.context.clock.now_ms();
         }
         self.buffered.records += records;
-        Ok((records, lost))
+        self.buffered.rows += step.rows.num_rows() as u64;
+        self.buffered.bytes += step.rows.get_array_memory_size();
+        self.buffered.passed_cut |= !step.cuts.is_empty();
+        round.step.records += records;
+        let stream = self.master.stream();
+        partition.absorb(step, stream.columns[stream.event_time].name.as_str());
     }
 
     /// Quarantine, file, positions of cuts, commit: in this order, so that whatever a commit speaks of is there.

@@ -10,7 +10,7 @@ use riomar_schemas::{Epoch, Offset, PartitionId, paths, record::RecordBody};
 use super::*;
 use crate::{
     BatchConfig, BatchLayer,
-    testing::{Fault, FaultStore, Fixture, expected_rows, land_all, landed_rows, memory},
+    testing::{Fault, FaultLog, FaultStore, Fixture, Trouble, expected_rows, land_all, landed_rows, memory},
 };
 
 /// A log with duplicates, late events, cuts (one number was never appended) and events that do not decode.
@@ -37,6 +37,10 @@ fn small_steps(fixture: &Fixture, store: Arc<dyn ObjectStore>) -> BatchLayer {
 }
 
 async fn assert_landed_once(fixture: &Fixture, store: &Arc<dyn ObjectStore>, why: &str) {
+    assert_landed(fixture, store, 6, why).await;
+}
+
+async fn assert_landed(fixture: &Fixture, store: &Arc<dyn ObjectStore>, cuts: u64, why: &str) {
     let layer = fixture.layer(store.clone());
     let stream = fixture.stream();
     let snapshot = layer.master(&stream.name).expect("known").snapshot().await.expect("a snapshot");
@@ -49,7 +53,6 @@ async fn assert_landed_once(fixture: &Fixture, store: &Arc<dyn ObjectStore>, why
         assert_eq!(snapshot.position(partition).offset, end, "{why}");
         records += end.0;
     }
-    let cuts = 6;
     assert_eq!(account.landed, expected.len() as u64, "{why}");
     assert_eq!(account.landed + account.duplicates + account.undecodable + cuts, records, "C5 {why}");
     assert_eq!(account.undecodable, 1, "{why}");
@@ -179,4 +182,90 @@ async fn runs_until_told_to_stop_and_flushes() {
     stop.send(()).expect("running");
     task.await.expect("ends");
     assert_landed_once(&fixture, &store, "after run").await;
+}
+
+/// How far a partition has landed.
+async fn landed_up_to(layer: &BatchLayer, fixture: &Fixture, partition: PartitionId) -> Offset {
+    let master = layer.master(&fixture.stream().name).expect("known");
+    master.snapshot().await.expect("a snapshot").position(partition).offset
+}
+
+#[tokio::test]
+async fn a_partition_that_cannot_be_read_holds_up_no_other() {
+    for (trouble, in_trouble) in
+        [(Trouble::Unavailable, 0), (Trouble::Damaged, 0), (Trouble::Unavailable, 1), (Trouble::Damaged, 1)]
+    {
+        let (fixture, store) = (Fixture::new().await, memory());
+        let (name, bad, good) = (fixture.stream().name.clone(), PartitionId(in_trouble), PartitionId(1 - in_trouble));
+        let log = FaultLog::new(fixture.log.clone());
+        let layer = fixture.layer_over(log.clone(), store.clone(), BatchConfig::default());
+        let mut landing = layer.landing(&fixture.stream()).expect("known");
+        let why = format!("partition {in_trouble} is {trouble:?}");
+        // From the beginning: one that cannot even be opened.
+        log.trouble(bad, Some(trouble));
+        fill(&fixture).await;
+        for _ in 0..3 {
+            let error = landing.step().await.expect_err("it is told");
+            assert!(matches!(error, BatchError::Log(LogError::Unavailable(_) | LogError::Damaged(_))), "{why}: {error}");
+        }
+        let end = fixture.log.bounds(&name, good).await.expect("bounds").end;
+        assert_eq!(landed_up_to(&layer, &fixture, good).await, end, "{why}");
+        log.trouble(bad, None);
+        land_all(&mut landing).await;
+        assert_landed_once(&fixture, &store, &why).await;
+
+        // While it lands: what was read of it before is committed with what the others have read.
+        fixture.append_events(80..100).await;
+        landing.step().await.expect("nothing is wrong");
+        let held = fixture.log.bounds(&name, bad).await.expect("bounds").end;
+        log.trouble(bad, Some(trouble));
+        fixture.append_events(100..120).await;
+        landing.step().await.expect_err("it is told");
+        assert_eq!(landed_up_to(&layer, &fixture, bad).await, held, "{why}");
+        fixture.clock.advance(10_000);
+        fixture.append_events(120..140).await;
+        landing.step().await.expect_err("it is told again");
+        landing.flush().await.expect("commits");
+        let end = fixture.log.bounds(&name, good).await.expect("bounds").end;
+        assert_eq!(landed_up_to(&layer, &fixture, good).await, end, "{why}");
+        log.trouble(bad, None);
+        land_all(&mut landing).await;
+        assert_landed_once(&fixture, &store, &why).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn landing_goes_on_while_nobody_answers_for_a_partition() {
+    let (fixture, store) = (Fixture::in_real_time().await, memory());
+    let (bad, good) = (PartitionId(0), PartitionId(1));
+    let log = FaultLog::new(fixture.log.clone());
+    let layer = fixture.layer_over(log.clone(), store.clone(), BatchConfig::default());
+    let deadline_ms = fixture.clock.now_ms() + 60_000;
+    let until = async |what: &str, is_so: &dyn Fn(Offset, Offset) -> bool| {
+        while !is_so(landed_up_to(&layer, &fixture, bad).await, landed_up_to(&layer, &fixture, good).await) {
+            assert!(fixture.clock.now_ms() < deadline_ms, "{what}");
+            tokio::task::yield_now().await;
+        }
+    };
+    log.trouble(bad, Some(Trouble::Unavailable));
+    fill(&fixture).await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let task = tokio::spawn(layer.landing(&fixture.stream()).expect("known").run(async {
+        let _ = stopped.await;
+    }));
+    until("the other one lands", &|_, good| good > Offset(0)).await;
+    // From now on whoever asks for it waits.
+    log.trouble(bad, Some(Trouble::Silent));
+    let asked = log.asked(bad);
+    until("it is tried again", &|_, _| log.asked(bad) > asked).await;
+    let before = landed_up_to(&layer, &fixture, good).await;
+    fixture.append_events(80..100).await;
+    fixture.append_cut(4).await;
+    until("the other one lands on meanwhile", &|_, good| good > before).await;
+    assert_eq!(landed_up_to(&layer, &fixture, bad).await, Offset(0));
+    log.trouble(bad, None);
+    until("it lands as well", &|bad, _| bad > Offset(0)).await;
+    stop.send(()).expect("running");
+    task.await.expect("ends");
+    assert_landed(&fixture, &store, 8, "after run").await;
 }
