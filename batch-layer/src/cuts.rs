@@ -14,7 +14,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bytes::Bytes;
 use riomar_event_log::{Log, LogError};
 use riomar_schemas::{Epoch, Name, Offset, PartitionId, ReaderPosition, Stream, paths, record::RecordBody};
 use serde::{Deserialize, Serialize};
@@ -111,7 +110,8 @@ impl Cuts {
         loop {
             let next = self.current(stream).await?.next();
             let object = CutObject { id: self.context.fresh_ids.next(), created_at_ms: self.context.clock.now_ms() };
-            if objects::create_if_absent(&self.context, &paths::cut(stream, next), json(&object)).await? == Creation::Created {
+            let path = paths::cut(stream, next);
+            if objects::create_if_absent(&self.context, &path, objects::json(&path, &object)?).await? == Creation::Created {
                 return Ok(next);
             }
         }
@@ -178,7 +178,7 @@ impl Cuts {
         let stored = match objects::read(&self.context, &path).await? {
             Some(bytes) => bytes,
             None => {
-                let object = json(&FirstEpoch { first_epoch: self.current(stream).await? });
+                let object = objects::json(&path, &FirstEpoch { first_epoch: self.current(stream).await? })?;
                 match objects::create_if_absent(&self.context, &path, object.clone()).await? {
                     Creation::Created => object,
                     Creation::Exists => objects::read(&self.context, &path)
@@ -206,7 +206,7 @@ impl Cuts {
     ) -> Result<(), BatchError> {
         let path = paths::cut_position(stream, cut, partition);
         let ReaderPosition { offset, epoch } = begins;
-        match objects::create_if_absent(&self.context, &path, json(&CutPosition { offset, epoch })).await? {
+        match objects::create_if_absent(&self.context, &path, objects::json(&path, &CutPosition { offset, epoch })?).await? {
             Creation::Created => Ok(()),
             Creation::Exists => {
                 Err(BatchError::damaged(&path, format!("it does not say that epoch {epoch} begins at offset {offset}")))
@@ -263,11 +263,6 @@ impl Cuts {
         }
         Ok(progress)
     }
-}
-
-/// The JSON text of a small object.
-fn json(object: &impl Serialize) -> Bytes {
-    Bytes::from(serde_json::to_vec(object).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -98,8 +98,8 @@ impl Notices {
     /// [`BatchError::Store`]; it may have been told all the same.
     pub async fn tell(&self, process: Value) -> Result<(), BatchError> {
         let stored = Stored { told_at_ms: self.context.clock.now_ms(), process };
-        let text = serde_json::to_vec(&stored).map_err(|error| BatchError::damaged(&self.own, error))?;
-        let told = self.context.store.put(&self.own, PutPayload::from(text)).await;
+        let text = objects::json(&self.own, &stored)?;
+        let told = self.context.store.put(&self.own, PutPayload::from_bytes(text)).await;
         told.map(drop).map_err(BatchError::store(&self.own))
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::{Error, ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{context::Context, error::BatchError};
@@ -23,6 +24,14 @@ pub enum Creation {
     Created,
     /// The object is there with other content, which came first.
     Exists,
+}
+
+/// The JSON text of a small object, for its path.
+///
+/// # Errors
+/// [`BatchError::Damaged`] where it has none.
+pub fn json(path: &Path, object: &impl Serialize) -> Result<Bytes, BatchError> {
+    serde_json::to_vec(object).map(Bytes::from).map_err(|error| BatchError::damaged(path, error))
 }
 
 /// Creates an object unless there is one.

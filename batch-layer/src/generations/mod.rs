@@ -13,7 +13,6 @@ mod tests;
 
 use std::{collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
 use datafusion::{
     logical_expr::{LogicalPlan, LogicalPlanBuilder},
     prelude::ident,
@@ -101,8 +100,7 @@ impl Generations {
     /// [`BatchError::Store`]: whether it is published is unknown; [`Self::current`] tells.
     pub async fn publish(&self, view: &View, manifest: GenerationManifest) -> Result<Publication, BatchError> {
         let path = paths::generation(view, manifest.generation);
-        let bytes = serde_json::to_vec(&manifest).map_err(|error| BatchError::damaged(&path, error))?;
-        match objects::create_if_absent(&self.context, &path, Bytes::from(bytes)).await? {
+        match objects::create_if_absent(&self.context, &path, objects::json(&path, &manifest)?).await? {
             Creation::Exists => Ok(Publication::LostRace),
             Creation::Created if !self.continues(view, &manifest).await? => {
                 objects::delete(&self.context, &path).await?;
