@@ -3,10 +3,15 @@
 //! Exactness does not hang on it: whoever lands or publishes does so by creating one object that must not be there yet, so two at
 //! once would only be in each other's way. Leadership keeps them from doing the same work twice.
 //!
-//! It is a lease in the object store. A term is taken by creating its object, which must be absent, and terms have no gaps; the
-//! highest one counts. Its holder overwrites it again and again. Who sees it unchanged for [`LEASE_MS`], by its own clock, takes the
-//! next term; the holder counts its time from before it wrote, and gives up earlier than that. So no two clocks are compared, and a
-//! process that was paused for too long finds its time over before it does anything else ([`Leadership::held`]).
+//! It is a lease in the object store. A term is taken by creating its object, which must be absent; the highest one counts. Its
+//! holder overwrites it again and again. Who sees it unchanged for [`LEASE_MS`], by its own clock, takes the next term; the holder
+//! counts its time from before it wrote, and gives up earlier than that. So no two clocks are compared, and a process that was paused
+//! for too long finds its time over before it does anything else ([`Leadership::held`]).
+//!
+//! A step takes at most three requests one after the other, and a renewal counts if it is through before the one before it ends. So the
+//! object store may take two seconds for a request; where it takes longer for long, nobody leads, and each process says so.
+//!
+//! A clock that is set back tells nothing of the time that has passed. The holder gives up then, and the others begin to wait anew.
 
 use std::{
     future::Future,
@@ -17,7 +22,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures::future::{Either, select};
 use riomar_schemas::paths;
 use serde::{Deserialize, Serialize};
@@ -36,6 +40,8 @@ pub const LEASE_MS: i64 = 10_000;
 const MARGIN_MS: i64 = 1_000;
 /// How often the holder renews it, and the others look at it.
 const STEP_EVERY: Duration = Duration::from_millis(2_500);
+/// A step is given up after so many times [`STEP_EVERY`]: a lease that it writes then is over.
+const STEP_PERIODS_MAX: u32 = 4;
 
 /// The content of a term's object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +58,10 @@ struct Seen {
     term: u64,
     lease: Option<Lease>,
     since_ms: i64,
+    /// The highest term that is known to be there; what stands in it need not have been seen.
+    highest: u64,
+    /// The number of the last renewal that was written here, or was to be. None is written twice.
+    renewals: u64,
 }
 
 /// What to do next.
@@ -70,10 +80,16 @@ fn decide(seen: &Seen, me: Uuid, held_until_ms: i64, now_ms: i64) -> Decision {
     match seen.lease {
         None => Decision::Claim,
         Some(lease) if lease.released => Decision::Claim,
-        Some(lease) if lease.holder == me && now_ms < held_until_ms => Decision::Renew,
+        Some(lease) if lease.holder == me && holds(held_until_ms, now_ms) => Decision::Renew,
         Some(_) if now_ms - seen.since_ms >= LEASE_MS => Decision::Claim,
         Some(_) => Decision::Follow,
     }
+}
+
+/// Whether a lease that is held until a moment is held at another. Never is one held for longer in advance than it lasts: where it
+/// seems so, the clock was set back.
+fn holds(held_until_ms: i64, now_ms: i64) -> bool {
+    (1..=LEASE_MS).contains(&held_until_ms.saturating_sub(now_ms))
 }
 
 /// Whether this process leads.
@@ -100,7 +116,7 @@ impl Leadership {
     /// Whether this process leads at this moment.
     #[must_use]
     pub fn held(&self) -> bool {
-        self.context.clock.now_ms() < self.held_until_ms.load(Ordering::SeqCst)
+        self.is_alone() || holds(self.held_until_ms.load(Ordering::SeqCst), self.context.clock.now_ms())
     }
 
     fn is_alone(&self) -> bool {
@@ -115,53 +131,57 @@ impl Leadership {
         if self.is_alone() {
             return Ok(());
         }
-        // From here on counts what is written below.
-        let now_ms = self.context.clock.now_ms();
         let mut seen = self.seen.lock().await;
-        self.look(&mut seen, now_ms).await?;
+        let now_ms = self.context.clock.now_ms();
+        seen.since_ms = seen.since_ms.min(now_ms);
+        self.look(&mut seen).await?;
         let held_until_ms = self.held_until_ms.load(Ordering::SeqCst);
         match decide(&seen, self.me, held_until_ms, now_ms) {
-            Decision::Follow => {}
-            Decision::Claim => {
-                let lease = Lease { holder: self.me, renewals: 0, released: false };
-                let term = seen.term + 1;
-                let created = objects::create_if_absent(&self.context, &paths::leader(term), json(&lease)).await?;
-                if created == Creation::Created {
-                    *seen = Seen { term, lease: Some(lease), since_ms: now_ms };
-                    self.hold_from(now_ms);
-                    tracing::info!(term, holder = %self.me, "this process leads the batch layer");
-                }
-            }
-            Decision::Renew => {
-                let renewals = seen.lease.map_or(0, |lease| lease.renewals) + 1;
-                let lease = Lease { holder: self.me, renewals, released: false };
-                objects::overwrite(&self.context, &paths::leader(seen.term), json(&lease)).await?;
+            Decision::Follow => Ok(()),
+            Decision::Claim => self.claim(&mut seen).await,
+            Decision::Renew => self.renew(&mut seen).await,
+        }
+    }
+
+    /// Takes the next term, unless somebody else does.
+    async fn claim(&self, seen: &mut Seen) -> Result<(), BatchError> {
+        // Who follows counts from when it saw it, which is later.
+        let now_ms = self.context.clock.now_ms();
+        let (term, path) = (seen.highest + 1, paths::leader(seen.highest + 1));
+        let lease = Lease { holder: self.me, renewals: 0, released: false };
+        if objects::create_if_absent(&self.context, &path, objects::json(&path, &lease)?).await? == Creation::Created {
+            *seen = Seen { term, lease: Some(lease), since_ms: now_ms, highest: term, renewals: 0 };
+            self.hold_from(now_ms);
+            tracing::info!(term, holder = %self.me, "this process leads the batch layer");
+        }
+        Ok(())
+    }
+
+    /// Writes the lease again.
+    async fn renew(&self, seen: &mut Seen) -> Result<(), BatchError> {
+        let now_ms = self.context.clock.now_ms();
+        if self.held() {
+            self.write(seen, false).await?;
+            // Where it took until after the lease's end, somebody else may have taken the next term before it was written.
+            if self.held() {
                 self.hold_from(now_ms);
             }
         }
         Ok(())
     }
 
+    /// Writes the lease of the term seen, which is this process's own.
+    async fn write(&self, seen: &mut Seen, released: bool) -> Result<(), BatchError> {
+        seen.renewals += 1;
+        let (path, lease) = (paths::leader(seen.term), Lease { holder: self.me, renewals: seen.renewals, released });
+        objects::overwrite(&self.context, &path, objects::json(&path, &lease)?).await
+    }
+
     /// Steps until `shutdown` is over, telling `leads` what is the case, and then gives the lease back.
     pub async fn run(&self, leads: &watch::Sender<bool>, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = Box::pin(shutdown);
-        let mut failing = false;
-        loop {
-            // Whatever does not answer: the end of a lease is noticed in time.
-            let step = async {
-                let stepped = select(Box::pin(self.step()), self.context.clock.sleep(STEP_EVERY)).await;
-                match stepped {
-                    Either::Left((stepped, rest)) => {
-                        self.tell(leads, &mut failing, stepped);
-                        rest.await;
-                    }
-                    Either::Right(_) => self.tell(leads, &mut failing, Ok(())),
-                }
-            };
-            if matches!(select(&mut shutdown, Box::pin(step)).await, Either::Left(_)) {
-                break;
-            }
-        }
+        let mut trouble = Trouble::default();
+        while let Either::Right(_) = select(&mut shutdown, Box::pin(self.one_step(leads, &mut trouble))).await {}
         leads.send_replace(false);
         metrics::gauge!("riomar_batch_leader").set(0.0);
         if let Err(error) = self.release().await {
@@ -169,18 +189,42 @@ impl Leadership {
         }
     }
 
-    /// Tells whether this process leads now, and writes one line where failures begin.
-    fn tell(&self, leads: &watch::Sender<bool>, failing: &mut bool, stepped: Result<(), BatchError>) {
+    /// Takes one step, and waits until the next one is due. What is the case is told while it lasts, too: whatever does not answer, the
+    /// end of a lease is noticed in time.
+    async fn one_step(&self, leads: &watch::Sender<bool>, trouble: &mut Trouble) {
+        let mut step = Box::pin(self.step());
+        for period in 1..=STEP_PERIODS_MAX {
+            match select(step, self.context.clock.sleep(STEP_EVERY)).await {
+                Either::Left((stepped, rest)) => {
+                    self.tell(leads);
+                    let in_time = period == 1;
+                    if let (true, Err(error)) = (trouble.begins(stepped.is_ok(), in_time), stepped) {
+                        tracing::warn!(%error, "the lease of the batch layer cannot be looked at");
+                    }
+                    if in_time {
+                        rest.await;
+                    }
+                    return;
+                }
+                Either::Right(((), unfinished)) => {
+                    self.tell(leads);
+                    if trouble.begins(false, false) {
+                        let waited = STEP_EVERY * period;
+                        tracing::warn!(?waited, "the object store does not answer in time for the lease of the batch layer");
+                    }
+                    step = unfinished;
+                }
+            }
+        }
+    }
+
+    /// Tells whether this process leads now.
+    fn tell(&self, leads: &watch::Sender<bool>) {
         let held = self.held();
         if leads.send_replace(held) && !held {
             tracing::warn!(holder = %self.me, "this process no longer leads the batch layer");
         }
         metrics::gauge!("riomar_batch_leader").set(f64::from(u8::from(held)));
-        match &stepped {
-            Err(error) if !*failing => tracing::warn!(%error, "the lease of the batch layer cannot be looked at"),
-            _ => {}
-        }
-        *failing = stepped.is_err();
     }
 
     /// Gives the lease back, so that nobody waits for its end.
@@ -189,26 +233,34 @@ impl Leadership {
             return Ok(());
         }
         self.held_until_ms.store(i64::MIN, Ordering::SeqCst);
-        let seen = self.seen.lock().await;
-        let renewals = seen.lease.map_or(0, |lease| lease.renewals) + 1;
-        let lease = Lease { holder: self.me, renewals, released: true };
-        objects::overwrite(&self.context, &paths::leader(seen.term), json(&lease)).await
+        let mut seen = self.seen.lock().await;
+        match seen.lease {
+            Some(lease) if lease.holder == self.me => self.write(&mut seen, true).await,
+            _ => Ok(()),
+        }
     }
 
-    /// Finds the highest term and what stands in it.
-    async fn look(&self, seen: &mut Seen, now_ms: i64) -> Result<(), BatchError> {
-        let mut term = seen.term;
-        while objects::exists(&self.context, &paths::leader(term + 1)).await? {
-            term += 1;
+    /// Finds the highest term and what stands in it. What was found of the terms stays found, whatever fails then.
+    async fn look(&self, seen: &mut Seen) -> Result<(), BatchError> {
+        if seen.highest == 0 {
+            let terms = objects::list(&self.context, &paths::leaders()).await?;
+            seen.highest = terms.iter().filter_map(|object| paths::number(&object.location)).max().unwrap_or_default();
+        } else {
+            while objects::exists(&self.context, &paths::leader(seen.highest + 1)).await? {
+                seen.highest += 1;
+            }
         }
-        if term == 0 {
+        if seen.highest == 0 {
             return Ok(());
         }
-        let path = paths::leader(term);
+        let (term, path) = (seen.highest, paths::leader(seen.highest));
         let text = objects::read(&self.context, &path).await?.ok_or_else(|| BatchError::damaged(&path, "it is gone"))?;
         let lease: Lease = serde_json::from_slice(&text).map_err(|error| BatchError::damaged(&path, error))?;
         if (term, Some(lease)) != (seen.term, seen.lease) {
-            *seen = Seen { term, lease: Some(lease), since_ms: now_ms };
+            let renewals = seen.renewals.max(lease.renewals);
+            // From now on, for it may have been written a moment ago.
+            let since_ms = self.context.clock.now_ms();
+            *seen = Seen { term, lease: Some(lease), since_ms, renewals, ..*seen };
         }
         Ok(())
     }
@@ -221,107 +273,22 @@ impl Leadership {
 /// What a scheduled run asks before it publishes.
 pub(crate) type Guard = Option<Arc<Leadership>>;
 
-fn json(lease: &Lease) -> Bytes {
-    Bytes::from(serde_json::to_vec(lease).unwrap_or_default())
+/// Whether the lease cannot be looked at, or not in time; each such incident is told of once.
+#[derive(Debug, Default)]
+struct Trouble {
+    is_told: bool,
+}
+
+impl Trouble {
+    /// Takes note of how a step went so far; whether it is to be told that there is trouble. Only a step that was in time ends it.
+    fn begins(&mut self, is_well: bool, in_time: bool) -> bool {
+        if is_well {
+            self.is_told &= !in_time;
+            return false;
+        }
+        !std::mem::replace(&mut self.is_told, true)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        BatchConfig, BatchLayer,
-        runs::RunRequest,
-        testing::{Fixture, memory},
-    };
-
-    #[test]
-    fn who_leads_is_decided_from_what_was_seen() {
-        let (me, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let lease = |holder, released| Some(Lease { holder, renewals: 3, released });
-        // lease, seen unchanged since, held until, now, decision
-        let cases = [
-            (None, 0, i64::MIN, 5, Decision::Claim),
-            (lease(other, false), 0, i64::MIN, LEASE_MS - 1, Decision::Follow),
-            (lease(other, false), 0, i64::MIN, LEASE_MS, Decision::Claim),
-            (lease(other, true), 0, i64::MIN, 1, Decision::Claim),
-            (lease(me, false), 0, 9_000, 8_999, Decision::Renew),
-            // Its time is over: it waits like anybody else, and takes a term of its own.
-            (lease(me, false), 0, 9_000, 9_000, Decision::Follow),
-            (lease(me, false), 0, 9_000, LEASE_MS, Decision::Claim),
-        ];
-        for (number, (lease, since_ms, held_until_ms, now_ms, expected)) in cases.into_iter().enumerate() {
-            let seen = Seen { term: 1, lease, since_ms };
-            assert_eq!(decide(&seen, me, held_until_ms, now_ms), expected, "case {number}");
-        }
-    }
-
-    #[tokio::test]
-    async fn one_leads_and_the_next_takes_over_when_it_falls_silent() {
-        let fixture = Fixture::new().await;
-        let store = memory();
-        let [one, other] = [(); 2].map(|()| Leadership::shared(fixture.layer(store.clone()).context().clone()));
-        let look = async || {
-            one.step().await.expect("steps");
-            other.step().await.expect("steps");
-            (one.held(), other.held())
-        };
-        for _ in 0..10 {
-            assert_eq!(look().await, (true, false));
-            fixture.clock.advance(2_500);
-        }
-        // The one is paused: it holds its lease no more before the other takes the next term.
-        for _ in 0..4 {
-            other.step().await.expect("steps");
-            assert!(!(one.held() && other.held()), "two lead");
-            fixture.clock.advance(2_500);
-        }
-        other.step().await.expect("steps");
-        assert!(!one.held() && other.held());
-        assert_eq!(look().await, (false, true), "the one that wakes up follows");
-        other.release().await.expect("gives back");
-        assert_eq!(look().await, (true, false), "nobody waits for a lease that was given back");
-    }
-
-    /// C8: a leader that was paused in the middle of a scheduled run wakes up when another one leads.
-    #[tokio::test]
-    async fn a_leader_that_was_paused_too_long_publishes_nothing() {
-        let fixture = Fixture::new().await;
-        let store = memory();
-        let shared = || fixture.layer_with(store.clone(), BatchConfig { shared: true, ..BatchConfig::default() });
-        let (one, other) = (shared(), shared());
-        fixture.append_events(0..30).await;
-        let run_of = |layer: &BatchLayer| {
-            let request = RunRequest { views: vec![fixture.view().name().clone()], full: false };
-            layer.runs().accept_guarded(&request, layer.leadership().clone()).expect("accepted").execute()
-        };
-        let land = async || {
-            let mut landing = one.landing(&fixture.stream()).expect("known");
-            loop {
-                landing.step().await.expect("lands");
-                tokio::task::yield_now().await;
-            }
-        };
-        one.leadership().step().await.expect("leads");
-        let paused = run_of(&one);
-        fixture.clock.advance(LEASE_MS);
-        other.leadership().step().await.expect("follows");
-        fixture.clock.advance(LEASE_MS);
-        other.leadership().step().await.expect("leads");
-        for (layer, run, generation) in [(&one, Either::Left(paused), 0), (&other, Either::Right(run_of(&other)), 1)] {
-            let run = tokio::select! { run = run => run, () = land() => unreachable!("landing does not end") };
-            assert_eq!(run.error.is_some(), generation == 0, "{run:?}");
-            let current = layer.generations().current(&fixture.view()).await.expect("reads");
-            assert_eq!(current.map_or(0, |manifest| manifest.generation), generation);
-        }
-    }
-
-    #[tokio::test]
-    async fn whoever_is_alone_leads_at_once_and_writes_nothing() {
-        let fixture = Fixture::new().await;
-        let store = memory();
-        let alone = Leadership::alone(fixture.layer(store.clone()).context().clone());
-        alone.step().await.expect("nothing to do");
-        assert!(alone.held());
-        assert!(!objects::exists(&alone.context, &paths::leader(1)).await.expect("looks"));
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ mod fault_log;
 mod fault_store;
 mod oracle;
 mod s3;
+mod slow_store;
 
 use std::{
     sync::Arc,
@@ -27,6 +28,7 @@ pub(crate) use self::{
     fault_store::{Fault, FaultStore},
     oracle::{expected_rows, landed_rows},
     s3::{S3Client, bucket},
+    slow_store::SlowStore,
 };
 use crate::{
     BatchComponents, BatchConfig, BatchLayer, FreshIds,

@@ -27,10 +27,16 @@ pub fn deployment() -> Path {
     Path::from("deployment.json")
 }
 
+/// The folder of the batch layer's leases.
+#[must_use]
+pub fn leaders() -> Path {
+    Path::from("leader")
+}
+
 /// The lease of the batch layer in one term; creating it takes the term.
 #[must_use]
 pub fn leader(term: u64) -> Path {
-    Path::from("leader").join(format!("{}.json", padded(term)))
+    leaders().join(format!("{}.json", padded(term)))
 }
 
 /// The folder of what the processes tell of themselves.
@@ -117,7 +123,7 @@ pub fn generation_data(view: &View) -> Path {
     Path::from_iter(["views", view.name().as_str(), view.fingerprint(), "data"])
 }
 
-/// The number in the name of a manifest, a registered partition or a cut's folder, if it is one.
+/// The number in the name of a manifest, a lease, a registered partition or a cut's folder, if it is one.
 #[must_use]
 pub fn number(path: &Path) -> Option<u64> {
     path.filename()?.split('.').next()?.parse().ok()
