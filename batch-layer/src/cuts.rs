@@ -4,8 +4,8 @@
 //! objects, without listing the hundreds of thousands of cuts that a year brings.
 //!
 //! Two processes may append their cuts in another order than they took the numbers. A partition then skips the lower number: its
-//! readers ignore it. The position that is recorded for a skipped number tells which epoch begins there in truth, and no generation
-//! is made of such a cut ([`BatchError::CutOvertaken`]): one that was would hand over to an epoch that the partition does not have.
+//! readers ignore it. No position is recorded for a number that was skipped, however many there are, and no generation is made of such
+//! a cut ([`BatchError::CutOvertaken`]): one that was would hand over to an epoch that the partition does not have.
 //!
 //! A loss that was accepted ([`crate::losses`]) takes a number too, and overtakes the cuts before it: where they lay is not known.
 //!
@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use riomar_event_log::{Log, LogError};
-use riomar_schemas::{Epoch, Name, Offset, PartitionId, ReaderPosition, Stream, paths, record::RecordBody};
+use riomar_schemas::{Epoch, Name, Offset, PartitionId, Stream, paths, record::RecordBody};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -38,7 +38,7 @@ struct CutObject {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct CutPosition {
     offset: Offset,
-    /// The epoch that begins there: the cut's own, or a later one where the partition skipped it.
+    /// The epoch that begins there: the cut's own. A later one says that the partition skipped the cut; it is not written any more.
     epoch: Epoch,
 }
 
@@ -192,8 +192,8 @@ impl Cuts {
         Ok(first_epoch)
     }
 
-    /// Records the first position behind a cut, with the epoch that begins there. Whoever reads the partition finds the same, so an
-    /// object that tells another is damage.
+    /// Records the first position behind a cut that opened its epoch, before landing commits what it has read beyond it. Whoever reads
+    /// the partition finds the same, so an object that tells another is damage.
     ///
     /// # Errors
     /// [`BatchError::Store`], [`BatchError::Damaged`].
@@ -202,14 +202,14 @@ impl Cuts {
         stream: &Name,
         cut: Epoch,
         partition: PartitionId,
-        begins: ReaderPosition,
+        offset: Offset,
     ) -> Result<(), BatchError> {
         let path = paths::cut_position(stream, cut, partition);
-        let ReaderPosition { offset, epoch } = begins;
-        match objects::create_if_absent(&self.context, &path, objects::json(&path, &CutPosition { offset, epoch })?).await? {
+        let position = objects::json(&path, &CutPosition { offset, epoch: cut })?;
+        match objects::create_if_absent(&self.context, &path, position).await? {
             Creation::Created => Ok(()),
             Creation::Exists => {
-                Err(BatchError::damaged(&path, format!("it does not say that epoch {epoch} begins at offset {offset}")))
+                Err(BatchError::damaged(&path, format!("it does not say that epoch {cut} begins at offset {offset}")))
             }
         }
     }
@@ -247,14 +247,15 @@ impl Cuts {
                 // It may be recorded where it lay before it was lost; what was read up to there has not landed.
                 return Err(BatchError::CutOvertaken { stream: stream.clone(), cut, partition, by: loss.epoch });
             } else if snapshot.position(partition).epoch >= cut {
+                let overtaken = |by| BatchError::CutOvertaken { stream: stream.clone(), cut, partition, by };
                 let path = paths::cut_position(stream, cut, partition);
-                let bytes = objects::read(&self.context, &path)
-                    .await?
-                    .ok_or_else(|| BatchError::damaged(&path, "landing has passed the cut but did not record where it lies"))?;
+                // Landing records what it passes before it commits.
+                let bytes =
+                    objects::read(&self.context, &path).await?.ok_or_else(|| overtaken(snapshot.position(partition).epoch))?;
                 let CutPosition { offset, epoch } =
                     serde_json::from_slice(&bytes).map_err(|error| BatchError::damaged(&path, error))?;
                 if epoch != cut {
-                    return Err(BatchError::CutOvertaken { stream: stream.clone(), cut, partition, by: epoch });
+                    return Err(overtaken(epoch));
                 }
                 progress.positions.insert(partition, offset);
             } else {

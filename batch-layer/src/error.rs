@@ -89,7 +89,7 @@ pub enum BatchError {
         missing: Vec<PartitionId>,
     },
     /// A later cut came before this one in a partition, so this one closes nothing there: take a new cut.
-    #[error("cut {cut} of {stream} was overtaken by cut {by} in partition {partition}: another run's cut came first")]
+    #[error("cut {cut} of {stream} was overtaken in partition {partition}, which is at cut {by}: another run's cut came first")]
     CutOvertaken {
         /// The stream.
         stream: Name,
@@ -97,7 +97,7 @@ pub enum BatchError {
         cut: Epoch,
         /// A partition that skipped it.
         partition: PartitionId,
-        /// The cut that came first.
+        /// The cut that came first, or one after that.
         by: Epoch,
     },
     /// The log no longer holds records that have not landed, and nobody has accepted their loss.

@@ -18,7 +18,11 @@ mod tests;
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use futures::future::{Either, join_all, select};
+use futures::{
+    StreamExt, TryStreamExt,
+    future::{Either, join_all, select},
+    stream,
+};
 use riomar_event_log::{
     History, Log, LogError, ReadLimit, ReadStep,
     quarantine::{EntryKind, Quarantine, QuarantineEntry},
@@ -47,6 +51,8 @@ use crate::{
 
 /// How often the log is asked for new partitions.
 const PARTITIONS_CHECK_MS: i64 = 2_000;
+/// Positions of cuts that are recorded at once: after a long pause there are many.
+const CUTS_RECORDED_AT_ONCE: usize = 16;
 /// How long landing waits after an error.
 const ERROR_WAIT: Duration = Duration::from_secs(1);
 
@@ -306,9 +312,13 @@ impl Landing {
         self.quarantine_undecodable().await?;
         let adds = self.write_rows().await?;
         let cuts = self.partitions.iter().flat_map(|(id, partition)| partition.cuts.iter().map(|cut| (*id, *cut)));
-        for (id, (cut, begins)) in cuts.collect::<Vec<_>>() {
-            self.parts.cuts.record_position(&self.stream().name, cut, id, begins).await?;
-        }
+        let (cuts, stream) = (cuts.collect::<Vec<_>>(), self.stream().clone());
+        stream::iter(cuts)
+            .map(Ok)
+            .try_for_each_concurrent(CUTS_RECORDED_AT_ONCE, |(id, (cut, offset))| {
+                self.parts.cuts.record_position(&stream.name, cut, id, offset)
+            })
+            .await?;
         let snapshot = self.master.commit(&Change { adds, advances, ..Change::default() }).await?;
         self.partitions.values_mut().for_each(PartitionBuffer::committed);
         self.buffered = Buffered::default();

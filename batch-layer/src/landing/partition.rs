@@ -2,7 +2,7 @@
 
 use arrow::{array::AsArray, datatypes::TimestampMicrosecondType, record_batch::RecordBatch};
 use riomar_event_log::{EpochReader, ReadStep, reader::Undecodable};
-use riomar_schemas::{Epoch, Offset, ReaderPosition};
+use riomar_schemas::{Epoch, Offset};
 
 use crate::master::{Advance, LandedPartition};
 
@@ -19,8 +19,8 @@ pub(super) struct PartitionBuffer {
     landed: LandedPartition,
     /// The rows for the next commit.
     pub rows: Vec<RecordBatch>,
-    /// Cuts passed since the last commit: the number, and what begins behind it.
-    pub cuts: Vec<(Epoch, ReaderPosition)>,
+    /// Cuts that opened an epoch since the last commit: the number, and the first position behind it.
+    pub cuts: Vec<(Epoch, Offset)>,
     /// Records for quarantine.
     pub undecodable: Vec<Undecodable>,
 }
@@ -33,13 +33,7 @@ impl PartitionBuffer {
 
     /// Takes over what one step of the reader gave.
     pub(super) fn absorb(&mut self, step: ReadStep, event_time: &str) {
-        let mut epoch = self.landed.position.epoch;
-        for (cut, offset) in step.cuts {
-            // Whoever looks for a number that this partition skipped finds which epoch begins in its place.
-            let begins = ReaderPosition { offset, epoch: cut };
-            self.cuts.extend((epoch.0 + 1..=cut.0).map(|number| (Epoch(number), begins)));
-            epoch = cut;
-        }
+        self.cuts.extend(step.cuts);
         self.landed.position = step.to;
         self.landed.landed += step.rows.num_rows() as u64;
         self.landed.duplicates += step.duplicates;

@@ -95,6 +95,25 @@ async fn records_where_cuts_lie_and_which_were_skipped() {
 }
 
 #[tokio::test]
+async fn numbers_that_a_partition_skipped_cost_nothing() {
+    let (fixture, store) = (Fixture::new().await, FaultStore::new(memory(), Fault::never()));
+    let layer = fixture.layer(store.clone());
+    let mut landing = layer.landing(&fixture.stream()).expect("known");
+    fixture.append_cut(1).await;
+    land_all(&mut landing).await;
+    let before = store.operations();
+    fixture.append_cut(50_000).await;
+    land_all(&mut landing).await;
+    assert!(store.operations() - before < 50, "{} requests", store.operations() - before);
+    let snapshot = layer.master(&fixture.stream().name).expect("known").snapshot().await.expect("a snapshot");
+    assert!(layer.cuts().progress(&snapshot, Epoch(50_000)).await.expect("landed").missing.is_empty());
+    for cut in [2, 49_999] {
+        let skipped = layer.cuts().progress(&snapshot, Epoch(cut)).await;
+        assert!(matches!(skipped, Err(BatchError::CutOvertaken { by: Epoch(50_000), .. })), "{skipped:?}");
+    }
+}
+
+#[tokio::test]
 async fn survives_a_failure_at_every_operation() {
     let fixture = filled().await;
     let operations = {
