@@ -9,7 +9,7 @@ pub struct LandingLimits {
     pub step_bytes: usize,
     /// Commits once this many rows are buffered.
     pub buffered_rows: u64,
-    /// Commits once the buffered rows take this many bytes of memory.
+    /// Commits once the buffered rows, and records that did not decode, take this many bytes of memory.
     pub buffered_bytes: usize,
     /// Commits once the oldest buffered record is this old.
     pub buffered_age_ms: i64,

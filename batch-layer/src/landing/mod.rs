@@ -295,7 +295,11 @@ impl Landing {
         }
         self.buffered.records += records;
         self.buffered.rows += step.rows.num_rows() as u64;
-        self.buffered.bytes += step.rows.get_array_memory_size();
+        if step.rows.num_rows() > 0 {
+            self.buffered.bytes += step.rows.get_array_memory_size();
+        }
+        // What is not a row is held as well, until the commit has put it into quarantine.
+        self.buffered.bytes += step.undecodable.iter().map(|record| size_of_val(record) + record.raw.len()).sum::<usize>();
         self.buffered.passed_cut |= !step.cuts.is_empty();
         round.step.records += records;
         let stream = self.master.stream();

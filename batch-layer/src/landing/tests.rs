@@ -95,6 +95,22 @@ async fn records_where_cuts_lie_and_which_were_skipped() {
 }
 
 #[tokio::test]
+async fn records_that_do_not_decode_count_against_what_may_be_held() {
+    let fixture = Fixture::new().await;
+    let landing = LandingLimits { buffered_bytes: 64 << 10, ..LandingLimits::default() };
+    let layer = fixture.layer_with(memory(), BatchConfig { landing, ..BatchConfig::default() });
+    let mut landing = layer.landing(&fixture.stream()).expect("known");
+    let garbage = || RecordBody::Event(Bytes::from(vec![b'x'; 8 << 10]));
+    for (count, commits) in [(2, false), (7, true)] {
+        for _ in 0..count {
+            fixture.append(1, garbage()).await;
+        }
+        assert_eq!(landing.step().await.expect("a step").committed.is_some(), commits, "{count} more");
+    }
+    assert_eq!(layer.account(&fixture.stream().name).await.expect("an account").undecodable, 9);
+}
+
+#[tokio::test]
 async fn numbers_that_a_partition_skipped_cost_nothing() {
     let (fixture, store) = (Fixture::new().await, FaultStore::new(memory(), Fault::never()));
     let layer = fixture.layer(store.clone());
