@@ -30,7 +30,7 @@ pub use self::{
     removal::{Removed, Retention},
 };
 use crate::{
-    context::Context,
+    context::{Context, is_over},
     error::BatchError,
     objects::{self, Creation},
     scan::{ScanFile, scan_files},
@@ -81,7 +81,7 @@ impl Generations {
         // was current a moment ago is there if it was ever published.
         let trusted_ms = LIST_AGAIN_AFTER_MS.min(self.retention.grace_ms / 2);
         let mut newest = match cached {
-            Some(seen) if now_ms - seen.at_ms < trusted_ms => seen.manifest,
+            Some(seen) if !is_over(seen.at_ms, trusted_ms, now_ms) => seen.manifest,
             _ => match self.list(view).await?.last() {
                 Some(path) => self.read(view, path).await?,
                 None => None,

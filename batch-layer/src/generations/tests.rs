@@ -153,6 +153,27 @@ async fn old_generations_go_and_a_reader_that_slept_finds_the_newest() {
 }
 
 #[tokio::test]
+async fn a_reader_whose_clock_was_set_back_finds_the_newest() {
+    let fixture = Fixture::new().await;
+    let store = memory();
+    let retention = Retention { generations: 1, grace_ms: 0, orphan_age_ms: i64::MAX };
+    let [reader, publisher] = [Retention::default(), retention]
+        .map(|retention| fixture.layer_with(store.clone(), BatchConfig { retention, ..BatchConfig::default() }));
+    let view = fixture.view();
+    for generation in 1..=4 {
+        let manifest = manifest(&view, generation, &[], fixture.clock.now_ms());
+        publisher.generations().publish(&view, manifest).await.expect("publishes");
+        if generation == 1 {
+            assert_eq!(current(&reader, &view).await, 1);
+        }
+    }
+    assert_eq!(publisher.generations().remove_old(&view).await.expect("removes").generations, 3);
+    // Since it looked hours have passed, though its clock tells of none.
+    fixture.clock.advance(-3_600_000);
+    assert_eq!(current(&reader, &view).await, 4);
+}
+
+#[tokio::test]
 async fn what_others_wrote_is_refused() {
     let fixture = Fixture::new().await;
     let view = fixture.view();

@@ -6,7 +6,10 @@ use futures::future::join_all;
 use riomar_event_log::{Clock, Log, PartitionBounds};
 use riomar_schemas::{Name, Offset, PartitionId};
 
-use crate::telemetry::{self, LandingGauges};
+use crate::{
+    context::is_over,
+    telemetry::{self, LandingGauges},
+};
 
 /// How often it is told.
 const REPORT_EVERY_MS: i64 = 2_000;
@@ -38,7 +41,7 @@ impl Lag {
             self.behind = (self.landed < end).then_some((end, now_ms));
         }
         let since_ms = self.behind.map_or(now_ms, |(_, since_ms)| since_ms);
-        (end.0.saturating_sub(self.landed.0), now_ms.saturating_sub(since_ms))
+        (end.0.saturating_sub(self.landed.0), now_ms.saturating_sub(since_ms).max(0))
     }
 }
 
@@ -61,7 +64,7 @@ impl Lags {
     /// Tells how far each partition is behind, if that is due. Those that fail are looked at by whoever tries them again.
     pub(super) async fn report(&mut self, log: &dyn Log, clock: &dyn Clock, is_failing: impl Fn(PartitionId) -> bool) {
         let now_ms = clock.now_ms();
-        if self.reported_ms.is_some_and(|reported_ms| now_ms.saturating_sub(reported_ms) < REPORT_EVERY_MS) {
+        if self.reported_ms.is_some_and(|reported_ms| !is_over(reported_ms, REPORT_EVERY_MS, now_ms)) {
             return;
         }
         self.reported_ms = Some(now_ms);

@@ -1,5 +1,7 @@
 //! When landing commits what it has buffered.
 
+use crate::context::is_over;
+
 /// How much landing reads at once and how long it buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LandingLimits {
@@ -60,7 +62,7 @@ pub fn decide(buffered: &Buffered, limits: &LandingLimits, now_ms: i64) -> Decis
     let due = buffered.passed_cut
         || buffered.rows >= limits.buffered_rows
         || buffered.bytes >= limits.buffered_bytes
-        || now_ms - buffered.since_ms >= limits.buffered_age_ms;
+        || is_over(buffered.since_ms, limits.buffered_age_ms, now_ms);
     if buffered.records > 0 && due { Decision::Commit } else { Decision::Keep }
 }
 
@@ -76,6 +78,8 @@ mod tests {
             (Buffered::default(), 1 << 40, Decision::Keep),
             (few, 5_999, Decision::Keep),
             (few, 6_000, Decision::Commit),
+            // The clock was set back.
+            (few, 4_999, Decision::Commit),
             (Buffered { passed_cut: true, ..few }, 5_000, Decision::Commit),
             (Buffered { rows: 10, ..few }, 5_000, Decision::Commit),
             (Buffered { bytes: 100, ..few }, 5_000, Decision::Commit),

@@ -199,6 +199,31 @@ async fn a_partition_added_later_begins_at_the_current_cut() {
     assert!(store.head(&paths::partition(&stream.name, PartitionId(2))).await.is_ok());
 }
 
+#[tokio::test]
+async fn a_clock_that_is_set_back_delays_neither_a_commit_nor_a_new_partition() {
+    let (fixture, store) = (Fixture::new().await, memory());
+    let (stream, layer) = (fixture.stream(), fixture.layer(store));
+    let mut landing = layer.landing(&stream).expect("known");
+    fixture.append_events(0..10).await;
+    assert_eq!(landing.step().await.expect("a step").committed, None, "they are held");
+    fixture.clock.advance(-3_600_000);
+    assert!(landing.step().await.expect("a step").committed.is_some());
+    fixture.log.create(&stream.name, 3).await.expect("a third partition");
+    fixture.append(2, RecordBody::Event(crate::testing::event(1000))).await;
+    fixture.clock.advance(-3_600_000);
+    land_all(&mut landing).await;
+    assert_eq!(landed_up_to(&layer, &fixture, PartitionId(2)).await, Offset(1));
+    // What a query is told of losses is no older either.
+    let master = layer.master(&stream.name).expect("known");
+    let before = master.recent(1_000).await.expect("a snapshot").version;
+    fixture.append_events(10..20).await;
+    let elsewhere = fixture.layer(layer.context().store.clone());
+    land_all(&mut elsewhere.landing(&stream).expect("known")).await;
+    assert_eq!(master.recent(1_000).await.expect("a snapshot").version, before);
+    fixture.clock.advance(-3_600_000);
+    assert!(master.recent(1_000).await.expect("a snapshot").version > before);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn runs_until_told_to_stop_and_flushes() {
     let fixture = Fixture::in_real_time().await;

@@ -29,7 +29,7 @@ pub use self::{
     snapshot::{MasterSnapshot, RowSelection},
 };
 use crate::{
-    context::Context,
+    context::{Context, is_over},
     error::BatchError,
     objects::{self, Creation},
 };
@@ -137,7 +137,7 @@ impl Master {
         let mut newest = self.newest.lock().await;
         let at_ms = self.context.clock.now_ms();
         let base = match newest.as_ref() {
-            Some(seen) if at_ms - seen.at_ms < FOLLOW_MAX_MS => seen.snapshot.clone(),
+            Some(seen) if !is_over(seen.at_ms, FOLLOW_MAX_MS, at_ms) => seen.snapshot.clone(),
             _ => self.open().await?,
         };
         let snapshot = self.catch_up(base).await?;
@@ -151,7 +151,7 @@ impl Master {
     /// As [`Self::snapshot`].
     pub async fn recent(&self, age_max_ms: i64) -> Result<Arc<MasterSnapshot>, BatchError> {
         if let Some(seen) = self.newest.lock().await.as_ref()
-            && self.context.clock.now_ms() - seen.at_ms < age_max_ms
+            && !is_over(seen.at_ms, age_max_ms, self.context.clock.now_ms())
         {
             return Ok(seen.snapshot.clone());
         }

@@ -6,6 +6,7 @@ use riomar_schemas::{Epoch, GenerationManifest, Name, Offset, PartitionId, View}
 
 use super::RunParts;
 use crate::{
+    context::is_over,
     error::BatchError,
     losses,
     master::{Master, MasterSnapshot},
@@ -100,14 +101,15 @@ impl RunParts {
                 Err(missing) => missing,
             };
             let now_ms = clock.now_ms();
-            if now_ms - started_ms >= deadline_ms {
-                return Err(BatchError::LandingBehind { stream: stream.clone(), cut, waited_ms: now_ms - started_ms, missing });
+            if is_over(started_ms, deadline_ms, now_ms) {
+                let waited_ms = (now_ms - started_ms).max(0);
+                return Err(BatchError::LandingBehind { stream: stream.clone(), cut, waited_ms, missing });
             }
-            if looked_ms.is_none_or(|looked_ms| now_ms - looked_ms >= LOOK_FOR_LOSSES_MS) {
+            if looked_ms.is_none_or(|looked_ms| is_over(looked_ms, LOOK_FOR_LOSSES_MS, now_ms)) {
                 self.refuse_lost(stream).await?;
                 looked_ms = Some(now_ms);
             }
-            if now_ms - sent_ms >= SEND_AGAIN_AFTER_MS {
+            if is_over(sent_ms, SEND_AGAIN_AFTER_MS, now_ms) {
                 if let Err(error) = self.cuts.send(stream, cut, &missing).await {
                     tracing::warn!(%stream, %cut, %error, "the cut could not be appended; it is sent again");
                 }
