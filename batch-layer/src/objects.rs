@@ -1,7 +1,8 @@
 //! Small objects: read whole, created once, and never changed.
 //!
-//! A store may lose its answer after it did what it was asked. [`create_if_absent`] therefore reads back what is there and compares,
-//! so the content must tell the writer's own object from anybody else's: it carries an identifier, or it is the same for all writers.
+//! A store may lose its answer after it did what it was asked. [`create_if_absent`] therefore asks again, and where it is told then that
+//! there is such an object, it reads back what is there and compares. So the content must tell the writer's own object from anybody
+//! else's: it carries an identifier, or it is the same for all writers.
 
 use std::time::Duration;
 
@@ -46,12 +47,14 @@ pub async fn create_if_absent(context: &Context, path: &Path, content: Bytes) ->
             Ok(_) => return Ok(Creation::Created),
             Err(error) => error,
         };
-        // Even "already exists" may be the echo of our own request, sent again by the store's client.
-        match (read_once(context, path).await, failure) {
-            (Ok(Some(found)), _) if found == content => return Ok(Creation::Created),
-            (Ok(Some(_)), _) => return Ok(Creation::Exists),
-            (Ok(None), failure) | (Err(_), failure) => attempts.failed(failure).await?,
+        // After any other failure what can be read need not stay: a file may have its name, and a power failure takes it away again.
+        // The store vouches for what it says is there. It may be the echo of our own request, sent again here or by its client.
+        if matches!(failure, Error::AlreadyExists { .. })
+            && let Ok(Some(found)) = read_once(context, path).await
+        {
+            return Ok(if found == content { Creation::Created } else { Creation::Exists });
         }
+        attempts.failed(failure).await?;
     }
 }
 
@@ -208,6 +211,17 @@ mod tests {
             let late = create_if_absent(healthy.context(), &path, other.clone()).await.expect("creates");
             assert_eq!(late == Creation::Exists, found == Some(mine.clone()), "{fault:?}");
         }
+    }
+
+    /// A file that has its name, though its directory could not be made durable, is not created yet.
+    #[tokio::test]
+    async fn what_failed_is_created_again_and_not_only_looked_at() {
+        let fixture = Fixture::new().await;
+        let store = FaultStore::new(memory(), Fault { at: 0, after_effect: true, for_good: false });
+        let layer = fixture.layer(store.clone());
+        let created = create_if_absent(layer.context(), &Path::from("a/b.json"), Bytes::from_static(b"x")).await;
+        assert_eq!(created.expect("survives one failure"), Creation::Created);
+        assert_eq!(store.operations(), 3, "created, told that it is there, and read");
     }
 
     #[tokio::test]
