@@ -18,8 +18,10 @@ const WRONG_REGION: &[&str] = &["PermanentRedirect", "AuthorizationHeaderMalform
 const NO_BUCKET: &str = "NoSuchBucket";
 /// How the client tells of a redirect to another region.
 const BARE_REDIRECT: &str = "redirect without LOCATION";
-/// How the client tells of an answer that asking again does not change.
-const REFUSED: &str = "status code: 4";
+/// How the client tells of an answer's status, which follows.
+const STATUS: &str = "status code: ";
+/// Statuses that say that the request was wrong, and mean that it came too slowly or too often.
+const PASSING: &[u16] = &[408, 429];
 
 /// What S3 answered, as short as it can be said.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +65,17 @@ impl Answer {
     }
 }
 
+/// The status that an error tells of.
+fn status(text: &str) -> Option<u16> {
+    let (_, rest) = text.split_once(STATUS)?;
+    rest.get(..3)?.parse().ok()
+}
+
+/// Whether a status is one that asking again does not change.
+fn is_for_good(status: u16) -> bool {
+    (400..500).contains(&status) && !PASSING.contains(&status)
+}
+
 /// What an error says is wrong for good; `None` where asking again may help.
 pub fn refusal(error: &Error) -> Option<Refusal> {
     let answer = Answer::of(error);
@@ -76,7 +89,7 @@ pub fn refusal(error: &Error) -> Option<Refusal> {
         _ => match error {
             Error::PermissionDenied { .. } => Some(Refusal::Denied),
             Error::Unauthenticated { .. } => Some(Refusal::Credentials),
-            _ => text.contains(REFUSED).then_some(Refusal::Other),
+            _ => status(&text).is_some_and(is_for_good).then_some(Refusal::Other),
         },
     }
 }
@@ -130,6 +143,14 @@ mod tests {
             (Error::PermissionDenied { path: String::new(), source: "no body".into() }, Some(Refusal::Denied)),
             (generic("Server returned non-2xx status code: 503 Service Unavailable: <Code>SlowDown</Code>".to_owned()), None),
             (generic("HTTP error: error sending request: connection refused".to_owned()), None),
+            (generic("Server returned non-2xx status code: 429 Too Many Requests: slow down".to_owned()), None),
+            (generic("Server returned non-2xx status code: 408 Request Timeout: ".to_owned()), None),
+            (
+                generic(
+                    "after 4 retries - Server returned non-2xx status code: 429 Too Many Requests: status code: 400".to_owned(),
+                ),
+                None,
+            ),
         ] {
             assert_eq!(refusal(&error), expected, "{error}");
         }
