@@ -1,4 +1,4 @@
-//! What the process that leads tells of the generations, whoever published them.
+//! The metrics of the current generations, told by the process that leads, whoever published them.
 
 use std::{future::Future, time::Duration};
 
