@@ -259,7 +259,7 @@ async fn two_never_lead_whatever_a_request_takes() {
                 x ^ (x << 17)
             };
             let before = random.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |x| Some(step(x))).expect("always");
-            let longest_ms = if before % 6 == 0 { 14_000 } else { 1_500 };
+            let longest_ms = if before.is_multiple_of(6) { 14_000 } else { 1_500 };
             Duration::from_millis((before >> 20) % longest_ms)
         };
         let store = memory();
