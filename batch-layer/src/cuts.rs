@@ -141,6 +141,16 @@ impl Cuts {
         Ok((0..told).map(PartitionId).collect())
     }
 
+    /// As [`Self::partitions`], and none left out that has landed anything.
+    ///
+    /// # Errors
+    /// As [`Self::partitions`].
+    pub async fn partitions_with(&self, snapshot: &MasterSnapshot) -> Result<Vec<PartitionId>, BatchError> {
+        let landed = snapshot.partitions.last_key_value().map_or(0, |(PartitionId(highest), _)| highest.saturating_add(1));
+        self.know(&snapshot.stream, landed).await;
+        self.partitions(&snapshot.stream).await
+    }
+
     /// How many partitions a stream has at least, by its declaration and by all that was found.
     pub(crate) async fn known_partitions(&self, stream: &Stream) -> u32 {
         self.know(stream, 0).await
@@ -221,9 +231,7 @@ impl Cuts {
     /// [`BatchError::CutOvertaken`], [`BatchError::Store`], [`BatchError::Log`], [`BatchError::Damaged`].
     pub async fn progress(&self, snapshot: &MasterSnapshot, cut: Epoch) -> Result<CutProgress, BatchError> {
         let stream = &snapshot.stream;
-        let landed = snapshot.partitions.last_key_value().map_or(0, |(PartitionId(highest), _)| highest.saturating_add(1));
-        self.know(stream, landed).await;
-        let partitions = self.partitions(stream).await?;
+        let partitions = self.partitions_with(snapshot).await?;
         let progress = self.progress_in(snapshot, cut, &partitions).await?;
         // Before it is said that nothing is missing: whether somebody else knows of more partitions.
         if !progress.missing.is_empty() || self.find_registered(stream).await? as usize <= partitions.len() {

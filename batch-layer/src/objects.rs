@@ -159,7 +159,8 @@ impl<'a> Attempts<'a> {
         if is_permanent(&error) || self.failed >= ATTEMPTS_MAX {
             return Err(BatchError::store(self.path)(error));
         }
-        tracing::warn!(path = %self.path, failed = self.failed, %error, "the object store failed; trying again");
+        // Not worth a line of its own: where all attempts fail, whoever asked says so.
+        tracing::debug!(path = %self.path, failed = self.failed, %error, "the object store failed; trying again");
         self.context.clock.sleep(backoff(self.failed, self.context.fresh_ids.next())).await;
         Ok(())
     }

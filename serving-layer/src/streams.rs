@@ -172,7 +172,7 @@ async fn facts(services: &Services, stream: &Stream) -> Result<(Losses, Vec<Part
 async fn partitions(services: &Services, stream: &Stream, losses: &Losses) -> Result<Option<Vec<PartitionFacts>>, ApiError> {
     let snapshot = services.batch.master(&stream.name)?.snapshot().await?;
     let mut facts = Vec::new();
-    for partition in (0..services.log.partitions(&stream.name).await?).map(PartitionId) {
+    for partition in services.batch.cuts().partitions_with(&snapshot).await? {
         let landed = snapshot.partitions.get(&partition).copied().unwrap_or_default();
         let bounds = services.log.bounds(&stream.name, partition).await?;
         let waiting = losses.waiting.iter().find(|range| range.partition == partition);

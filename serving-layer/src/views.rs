@@ -151,7 +151,7 @@ async fn freshness(services: &Services, view: &Arc<View>) -> Result<Freshness, A
     let receipt = services.query.receipt(view).await?;
     let stream = &view.stream().name;
     let mut lag_records = BTreeMap::new();
-    for partition in (0..services.log.partitions(stream).await?).map(PartitionId) {
+    for partition in services.batch.cuts().partitions(view.stream()).await? {
         let through = receipt.views.get(view.name()).and_then(|receipt| receipt.through.get(&partition)).copied();
         let end = services.log.bounds(stream, partition).await?.end;
         lag_records.insert(partition, end.0.saturating_sub(through.unwrap_or_default().0));
